@@ -1,0 +1,70 @@
+import type { Buffer } from "node:buffer";
+
+/** Element formats of tensors as they lie in files: safetensors' names, then GGML's block formats. */
+export type CheckpointDtype =
+  | "F64"
+  | "F32"
+  | "F16"
+  | "BF16"
+  | "I64"
+  | "I32"
+  | "I16"
+  | "I8"
+  | "U8"
+  | "BOOL"
+  | "Q4_0"
+  | "Q4_1"
+  | "Q5_0"
+  | "Q5_1"
+  | "Q8_0"
+  | "Q2_K"
+  | "Q3_K"
+  | "Q4_K"
+  | "Q5_K"
+  | "Q6_K";
+
+/** One tensor, as a place in a file. Nothing is read until somebody asks. */
+export interface TensorSlice {
+  /** HF's name of the tensor, e.g. `model.layers.0.self_attn.q_proj.weight`. */
+  readonly name: string;
+  /** Real path of the file (symbolic links resolved). */
+  readonly file: string;
+  /** Byte offset of the first element in the file. */
+  readonly offset: number;
+  /** Length in bytes. */
+  readonly length: number;
+  readonly dtype: CheckpointDtype;
+  /** Row-major, as in PyTorch: a linear layer is [out_features, in_features]. */
+  readonly shape: readonly number[];
+  /** llama.cpp stores the norm weights of Gemma with 1 added: the true value is the stored one minus 1. */
+  readonly storedPlusOne?: boolean;
+}
+
+/** A set of named tensors and what its files say about them. */
+export interface Checkpoint {
+  readonly format: "safetensors" | "gguf";
+  /** Every weight file, real paths. */
+  readonly files: readonly string[];
+  /** By HF name. */
+  readonly tensors: ReadonlyMap<string, TensorSlice>;
+  /** Safetensors `__metadata__`, or GGUF key/value metadata. */
+  readonly metadata: ReadonlyMap<string, MetadataValue>;
+  /** Reads one tensor's bytes. The only place where weights enter the JS heap; callers ask for a part at a time. */
+  read(slice: TensorSlice, start?: number, end?: number): Promise<Buffer>;
+  close(): Promise<void>;
+}
+
+export type MetadataValue = string | number | bigint | boolean | MetadataArray;
+/** Long arrays of a GGUF header (the vocabulary) stay packed. */
+export type MetadataArray =
+  | readonly string[]
+  | readonly number[]
+  | readonly bigint[]
+  | readonly boolean[]
+  | Float32Array
+  | Int32Array
+  | Uint32Array
+  | Uint8Array
+  | Int8Array
+  | Float64Array
+  | readonly MetadataArray[];

@@ -1,0 +1,40 @@
+/** What generation needs from a model: append tokens to rows, get logits back. Padding never reaches a model. */
+
+/** Keys and values of a batch. Row r holds `lengths[r]` positions, left-aligned. */
+export interface DecoderCache {
+  readonly batch: number;
+  /** Positions held by each row. */
+  readonly lengths: readonly number[];
+  /** Row r becomes a copy of the former row `indices[r]` (beam search); the batch may grow or shrink. */
+  reorder(indices: readonly number[]): void;
+  /** Drops positions from `length` on in every row; negative: that many from the end. Throws where it can't. */
+  crop(length: number): void;
+  /** Bytes held. */
+  readonly byteLength: number;
+  dispose(): void;
+}
+
+export interface DecoderStep {
+  /**
+   * Float32 logits, [rows with tokens, vocab_size] for logits "last", [all new tokens, vocab_size] for "all", in
+   * row order. A view that the next step overwrites: copy what must last.
+   */
+  readonly logits: Float32Array;
+  /** When asked for: one [all new tokens, hidden_size] per layer, the embeddings first, the normed output last. */
+  readonly hidden_states?: readonly Float32Array[];
+}
+
+export interface Decoder {
+  readonly vocab_size: number;
+  /** `capacity`: positions to reserve for each row; the cache grows beyond it when it must. */
+  createCache(batch: number, capacity: number): DecoderCache;
+  /**
+   * Appends `rows[r]` to row r of the cache. Rows may differ in length; an empty row (a finished one) is left as it
+   * is. Rejects with the signal's reason when aborted: the cache then still holds what it held before the call.
+   */
+  step(
+    rows: readonly (readonly number[])[],
+    cache: DecoderCache,
+    options?: { logits?: "last" | "all"; output_hidden_states?: boolean; signal?: AbortSignal },
+  ): Promise<DecoderStep>;
+}
