@@ -1,4 +1,5 @@
 import type { Buffer } from "node:buffer";
+import type { PackedStrings } from "./packed-strings.ts";
 
 /** Element formats of tensors as they lie in files: safetensors' names, then GGML's block formats. */
 export type CheckpointDtype =
@@ -54,17 +55,23 @@ export interface Checkpoint {
   close(): Promise<void>;
 }
 
+/** 64-bit integers are numbers where they are safe, else bigints. */
 export type MetadataValue = string | number | bigint | boolean | MetadataArray;
-/** Long arrays of a GGUF header (the vocabulary) stay packed. */
+
+/**
+ * Arrays of a GGUF header stay packed: a vocabulary of 262,144 strings is only decoded by whoever needs it, and
+ * numbers keep the width of the file. Booleans are 0 and 1 in a Uint8Array.
+ */
 export type MetadataArray =
-  | readonly string[]
-  | readonly number[]
-  | readonly bigint[]
-  | readonly boolean[]
-  | Float32Array
+  | PackedStrings
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
   | Int32Array
   | Uint32Array
-  | Uint8Array
-  | Int8Array
+  | BigInt64Array
+  | BigUint64Array
+  | Float32Array
   | Float64Array
   | readonly MetadataArray[];
