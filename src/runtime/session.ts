@@ -59,6 +59,15 @@ export interface SessionOptions {
   readonly signal?: AbortSignal;
 }
 
+/** A graph input or output as the model declares it. */
+export interface ValueInfo {
+  readonly name: string;
+  /** Undefined for what is no tensor, or of a type that does not cross the border. */
+  readonly type: ElementType | undefined;
+  /** Numbers are fixed, strings symbolic; undefined within is a size, and instead of the list a rank, left open. */
+  readonly dims: readonly (number | string | undefined)[] | undefined;
+}
+
 /** Values bound to a session's inputs and outputs: bind once, run many times, changing the memory in between. */
 export interface Binding {
   /**
@@ -74,6 +83,8 @@ export interface Session {
   readonly engine: string;
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
   createValue(tensor: HostTensor): RuntimeValue;
   /**
    * Binds one value per graph input, and one per output that is wanted (preallocated, exact shape). The same value
