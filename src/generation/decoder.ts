@@ -30,7 +30,8 @@ export interface Decoder {
   createCache(batch: number, capacity: number): DecoderCache;
   /**
    * Appends `rows[r]` to row r of the cache. Rows may differ in length; an empty row (a finished one) is left as it
-   * is. Rejects with the signal's reason when aborted: the cache then still holds what it held before the call.
+   * is. Rejects with the signal's reason when aborted: the cache then holds what it held before, and of a long prompt the
+   * chunks that were finished (`lengths` tells).
    */
   step(
     rows: readonly (readonly number[])[],

@@ -1,0 +1,106 @@
+import { CheckpointError, InputError } from "../errors.ts";
+import type { FloatDtype } from "../graph/weights.ts";
+import type { NBitsLayout } from "../quantization/matmul-nbits.ts";
+import { layoutOf } from "../quantization/repack.ts";
+import type { Checkpoint, CheckpointDtype, TensorSlice } from "./checkpoint.ts";
+
+/**
+ * How weights are stored while a model runs. "auto" keeps a GGUF file's own precision and makes half-precision
+ * numbers float32; "fp16" and "bf16" are storage, arithmetic stays float32; "q8" and "q4" quantise on load.
+ */
+export type WeightDtype = "auto" | "fp32" | "fp16" | "bf16" | "q8" | "q4";
+
+export const WEIGHT_DTYPES: readonly WeightDtype[] = ["auto", "fp32", "fp16", "bf16", "q8", "q4"];
+
+/** What a model asks of a checkpoint. */
+export interface WeightRequest {
+  /** Shape by checkpoint key, in the order in which they should lie in a pack. */
+  readonly parameters: ReadonlyMap<string, readonly number[]>;
+  /** Keys of layers that take the same input and can run as one if their layouts agree. */
+  readonly groups: readonly (readonly string[])[];
+  /** Keys of embedding tables: read by row, often shared with the output layer. */
+  readonly tables: ReadonlySet<string>;
+  /** Storage of the decoder's layers, and of its tables. */
+  readonly dtype: WeightDtype;
+  readonly tablesDtype: WeightDtype;
+}
+
+export type Target =
+  /** Small: read into memory as float32. */
+  | { readonly kind: "inline" }
+  /** Used where it lies. */
+  | { readonly kind: "direct"; readonly dtype: FloatDtype }
+  | { readonly kind: "float"; readonly dtype: FloatDtype }
+  | ({ readonly kind: "nbits" } & NBitsLayout);
+
+export interface PlannedWeight {
+  readonly key: string;
+  readonly shape: readonly number[];
+  readonly slice: TensorSlice;
+  readonly target: Target;
+}
+
+const Q8: NBitsLayout = { bits: 8, block_size: 32 };
+const Q4: NBitsLayout = { bits: 4, block_size: 32 };
+const FLOATS: Partial<Record<CheckpointDtype, FloatDtype>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
+const STORAGE: Partial<Record<WeightDtype, FloatDtype>> = { fp32: "float32", fp16: "float16", bf16: "bfloat16" };
+
+/** Decides for every parameter where its numbers will come from. Keys that the checkpoint lacks are left out. */
+export function planWeights(checkpoint: Checkpoint, request: WeightRequest): PlannedWeight[] {
+  const planned = new Map<string, PlannedWeight>();
+  for (const [key, shape] of request.parameters) {
+    const slice = checkpoint.tensors.get(key);
+    if (slice === undefined) continue;
+    if (slice.shape.join() !== shape.join()) {
+      const found = `[${slice.shape.join(", ")}], the configuration asks for [${shape.join(", ")}]`;
+      throw new CheckpointError(`its shape is ${found}`, { file: slice.file, tensor: key });
+    }
+    planned.set(key, { key, shape, slice, target: chooseTarget(slice, shape, request) });
+  }
+  for (const group of request.groups) harmonise(group, planned);
+  return [...planned.values()];
+}
+
+function chooseTarget(slice: TensorSlice, shape: readonly number[], request: WeightRequest): Target {
+  if (shape.length < 2) return { kind: "inline" };
+  const table = request.tables.has(slice.name);
+  const dtype = table ? request.tablesDtype : request.dtype;
+  if (dtype === "auto") return keepPrecision(slice, shape, table);
+  const storage = STORAGE[dtype];
+  if (storage !== undefined) return asFloat(slice, storage);
+  // Four bits cost the output layer far more than the others, so that the shared table keeps eight.
+  return dtype === "q4" && !table ? quantised(Q4, shape, table) : quantised(Q8, shape, table);
+}
+
+function keepPrecision(slice: TensorSlice, shape: readonly number[], table: boolean): Target {
+  const layout = layoutOf(slice.dtype);
+  return layout === undefined ? asFloat(slice, "float32") : quantised(layout, shape, table);
+}
+
+function asFloat(slice: TensorSlice, dtype: FloatDtype): Target {
+  if (slice.storedPlusOne === true) throw new CheckpointError("a matrix with 1 added is not supported", { file: slice.file, tensor: slice.name });
+  return { kind: FLOATS[slice.dtype] === dtype ? "direct" : "float", dtype };
+}
+
+/** Rows of a table must be whole blocks for the kernel that reads them. */
+function quantised({ bits, block_size }: NBitsLayout, shape: readonly number[], table: boolean): Target {
+  if (table && shape[1]! % block_size !== 0) return { kind: "float", dtype: "float32" };
+  return { kind: "nbits", bits, block_size };
+}
+
+/** Gives quantised layers of one input one layout: the smaller block, into which the larger one goes exactly. */
+function harmonise(group: readonly string[], planned: Map<string, PlannedWeight>): void {
+  const members = group.map((key) => planned.get(key)).filter((weight) => weight !== undefined);
+  const targets = members.map((weight) => weight.target);
+  if (!targets.every((target) => target.kind === "nbits")) return;
+  const bits = Math.max(...targets.map((target) => target.bits)) as 4 | 8;
+  const block_size = Math.min(...targets.map((target) => target.block_size)) as NBitsLayout["block_size"];
+  if (targets.some((target) => target.bits !== bits)) return;
+  for (const weight of members) planned.set(weight.key, { ...weight, target: { kind: "nbits", bits, block_size } });
+}
+
+/** Checks a dtype option. */
+export function checkWeightDtype(value: unknown, option = "dtype"): WeightDtype {
+  if (WEIGHT_DTYPES.includes(value as WeightDtype)) return value as WeightDtype;
+  throw new InputError(`${option}: unknown dtype ${JSON.stringify(value)}; expected one of ${WEIGHT_DTYPES.join(", ")}`, { option });
+}

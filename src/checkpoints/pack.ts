@@ -1,0 +1,134 @@
+/**
+ * The pack: the weights of one checkpoint in the layout that the engine maps, kept in the cache so that only the
+ * first start converts. It is a safetensors file: codes as U8 `<key>#codes`, scales as F32 `<key>#scales`, plain
+ * numbers under their key, scales before codes so that every tensor is aligned.
+ */
+import { createHash } from "node:crypto";
+import { mkdir, stat, unlink } from "node:fs/promises";
+import { join } from "node:path";
+import { CheckpointError } from "../errors.ts";
+import type { FileRange, InlineWeight, Weight, WeightSource } from "../graph/weights.ts";
+import { blocksPerRow, rowBytes } from "../quantization/matmul-nbits.ts";
+import type { Checkpoint, TensorSlice } from "./checkpoint.ts";
+import { withLock } from "./file-lock.ts";
+import { type PlannedWeight, planWeights, type WeightRequest } from "./pack-plan.ts";
+import { readInline, writePack } from "./pack-write.ts";
+import { openSafetensors } from "./safetensors.ts";
+
+/** Raise it when the layout of packs or the arithmetic that makes them changes. */
+const FORMAT_VERSION = 1;
+
+export interface PackOptions {
+  /** Folder of packs; created when needed. */
+  readonly folder: string;
+  readonly signal?: AbortSignal;
+  /** Told how much of the conversion is done, in bytes of the pack. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+export interface LoadedWeights {
+  readonly weights: WeightSource;
+  /** The pack's file, or undefined where the checkpoint is used as it lies. */
+  readonly pack: string | undefined;
+  /** Bytes by way of storage ("q8b32", "float32", …), for reports. */
+  readonly bytesByStorage: ReadonlyMap<string, number>;
+}
+
+/** Finds every weight that `request` asks for, converting those that the engine can't use where they lie. */
+export async function loadWeights(checkpoint: Checkpoint, request: WeightRequest, options: PackOptions): Promise<LoadedWeights> {
+  const plan = planWeights(checkpoint, request);
+  const converted = plan.some(({ target }) => target.kind === "float" || target.kind === "nbits");
+  const pack = converted ? await findOrWritePack(checkpoint, plan, options) : undefined;
+  const weights = new Map<string, Weight>();
+  const inline = await readInline(pack?.checkpoint ?? checkpoint, plan);
+  for (const weight of plan) weights.set(weight.key, locate(weight, inline, pack?.checkpoint));
+  await pack?.checkpoint.close();
+  return { weights, pack: pack?.path, bytesByStorage: countBytes(weights) };
+}
+
+async function findOrWritePack(checkpoint: Checkpoint, plan: readonly PlannedWeight[], options: PackOptions): Promise<{ path: string; checkpoint: Checkpoint }> {
+  const path = join(options.folder, `${await packKey(checkpoint, plan)}.safetensors`);
+  const found = await openPack(path, plan);
+  if (found !== undefined) return { path, checkpoint: found };
+  await mkdir(options.folder, { recursive: true });
+  return withLock(
+    `${path}.lock`,
+    async () => {
+      const meanwhile = await openPack(path, plan);
+      if (meanwhile !== undefined) return { path, checkpoint: meanwhile };
+      await writePack(path, checkpoint, plan, options);
+      const written = await openPack(path, plan);
+      if (written === undefined) throw new CheckpointError("the pack just written can't be read back", { file: path });
+      return { path, checkpoint: written };
+    },
+    options.signal,
+  );
+}
+
+/** An existing pack, if it is whole; a damaged one is removed and made again. */
+async function openPack(path: string, plan: readonly PlannedWeight[]): Promise<Checkpoint | undefined> {
+  const exists = await stat(path).catch(() => undefined);
+  if (exists === undefined) return undefined;
+  try {
+    const pack = await openSafetensors(path);
+    const missing = plan.find(({ key, target }) => {
+      if (target.kind === "direct") return false;
+      return target.kind === "nbits" ? !(pack.tensors.has(`${key}#codes`) && pack.tensors.has(`${key}#scales`)) : !pack.tensors.has(key);
+    });
+    if (missing === undefined) return pack;
+    await pack.close();
+  } catch (error) {
+    if (!(error instanceof CheckpointError)) throw error;
+  }
+  await unlink(path).catch(() => undefined);
+  return undefined;
+}
+
+/** Changes whenever the source files or what is made of them do. */
+async function packKey(checkpoint: Checkpoint, plan: readonly PlannedWeight[]): Promise<string> {
+  const hash = createHash("sha256").update(`lapidary pack ${FORMAT_VERSION}\n`);
+  for (const file of checkpoint.files) {
+    const { size, mtimeMs } = await stat(file);
+    hash.update(`${file}\n${size}\n${mtimeMs}\n`);
+  }
+  for (const { key, slice, target } of plan) hash.update(JSON.stringify([key, slice.offset, slice.dtype, target]));
+  return hash.digest("hex").slice(0, 40);
+}
+
+function locate(weight: PlannedWeight, inline: ReadonlyMap<string, InlineWeight>, pack: Checkpoint | undefined): Weight {
+  const { key, shape, slice, target } = weight;
+  if (target.kind === "inline") return inline.get(key)!;
+  if (target.kind === "direct") return { kind: "float", dtype: target.dtype, shape, range: rangeOf(slice) };
+  if (target.kind === "float") return { kind: "float", dtype: target.dtype, shape, range: rangeOf(packed(pack, key)) };
+  const { bits, block_size } = target;
+  const [codes, scales] = [rangeOf(packed(pack, `${key}#codes`)), rangeOf(packed(pack, `${key}#scales`))];
+  const [N, K] = shape as [number, number];
+  if (codes.length !== N * rowBytes(K, target) || scales.length !== 4 * N * blocksPerRow(K, target)) {
+    throw new CheckpointError("codes or scales have another length than the layout", { file: codes.file, tensor: key });
+  }
+  return { kind: "nbits", bits, block_size, shape, codes, scales };
+}
+
+function packed(pack: Checkpoint | undefined, name: string): TensorSlice {
+  const slice = pack?.tensors.get(name);
+  if (slice === undefined) throw new CheckpointError("missing in the pack", { tensor: name });
+  return slice;
+}
+
+function rangeOf({ file, offset, length }: TensorSlice): FileRange {
+  return { file, offset, length };
+}
+
+function countBytes(weights: WeightSource): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const weight of weights.values()) {
+    const [name, bytes] =
+      weight.kind === "inline"
+        ? ["float32", weight.data.byteLength]
+        : weight.kind === "float"
+          ? [weight.dtype, weight.range.length]
+          : [`q${weight.bits} (block ${weight.block_size})`, weight.codes.length + weight.scales.length];
+    counts.set(name, (counts.get(name) ?? 0) + bytes);
+  }
+  return counts;
+}

@@ -1,0 +1,113 @@
+import { broadcast, formatShape } from "../dims.ts";
+import type { DType, Graph, Value } from "../graph.ts";
+
+function elementwise(op: string, a: Value, b: Value): Value {
+  const graph: Graph = a.graph;
+  if (a.dtype !== b.dtype) graph.fail(`${op} of ${a} and ${b}: the dtypes differ`);
+  const shape = broadcast(a.shape, b.shape);
+  if (shape === undefined) graph.fail(`${op} cannot broadcast ${a} with ${b}`);
+  return graph.emit(op, [a, b], [{ dtype: a.dtype, shape }])[0]!;
+}
+
+export function add(a: Value, b: Value): Value {
+  return elementwise("Add", a, b);
+}
+
+export function mul(a: Value, b: Value): Value {
+  return elementwise("Mul", a, b);
+}
+
+/** x times a number; float32 only. */
+export function scale(x: Value, factor: number): Value {
+  return mul(x, x.graph.constant("float32", [factor], []));
+}
+
+export function tanh(x: Value): Value {
+  return x.graph.emit("Tanh", [x], [x])[0]!;
+}
+
+/** GELU in its tanh approximation, HF's `gelu_pytorch_tanh`. */
+export function geluTanh(x: Value): Value {
+  return x.graph.emit("Gelu", [x], [x], { approximate: "tanh" })[0]!;
+}
+
+/** Exact GELU (erf), HF's `gelu`. */
+export function geluErf(x: Value): Value {
+  return x.graph.emit("Gelu", [x], [x])[0]!;
+}
+
+export function silu(x: Value): Value {
+  return mul(x, x.graph.emit("Sigmoid", [x], [x])[0]!);
+}
+
+export function relu(x: Value): Value {
+  return x.graph.emit("Relu", [x], [x])[0]!;
+}
+
+const ONNX_TYPE: Readonly<Record<DType, number>> = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  bfloat16: 16,
+};
+
+export function cast(x: Value, dtype: DType): Value {
+  if (x.dtype === dtype) return x;
+  return x.graph.emit("Cast", [x], [{ dtype, shape: x.shape }], { to: ONNX_TYPE[dtype] })[0]!;
+}
+
+/** Root-mean-square norm over the last axis, times `weight` [last]: x / sqrt(mean(x²) + epsilon) · weight. */
+export function rmsNorm(x: Value, weight: Value, epsilon: number): Value {
+  checkNormWeight(x, weight);
+  const attributes = { axis: -1, epsilon: { float: epsilon }, stash_type: 1 };
+  return x.graph.emit("SimplifiedLayerNormalization", [x, weight], [x], attributes)[0]!;
+}
+
+/** The sum x + skip and its RMS norm, in one node. */
+export function addRmsNorm(x: Value, skip: Value, weight: Value, epsilon: number): { sum: Value; normed: Value } {
+  checkNormWeight(x, weight);
+  if (formatShape(x.shape) !== formatShape(skip.shape)) x.graph.fail(`cannot add ${x} and ${skip} before a norm`);
+  const outputs = x.graph.emit(
+    "SkipSimplifiedLayerNormalization",
+    [x, skip, weight],
+    [x, { dtype: "float32", shape: [] }, { dtype: "float32", shape: [] }, x],
+    { epsilon: { float: epsilon } },
+    { domain: "com.microsoft", outputNames: [undefined, "", "", undefined] },
+  );
+  return { normed: outputs[0]!, sum: outputs[3]! };
+}
+
+function checkNormWeight(x: Value, weight: Value): void {
+  if (weight.rank !== 1 || weight.dim(0) !== x.dim(-1)) x.graph.fail(`the norm's weight ${weight} does not fit ${x}`);
+}
+
+/** x [.., K] times the transpose of weight [N, K], as PyTorch's linear layer without bias: [.., N]. */
+export function linear(x: Value, weight: Value): Value {
+  const graph: Graph = x.graph;
+  if (weight.rank !== 2 || weight.dim(1) !== x.dim(-1)) graph.fail(`the weight ${weight} does not fit ${x}`);
+  const output = { dtype: x.dtype, shape: [...x.shape.slice(0, -1), weight.dim(0)] };
+  return graph.emit("FusedMatMul", [x, weight], [output], { transB: 1 }, { domain: "com.microsoft" })[0]!;
+}
+
+export interface NBitsOptions {
+  readonly bits: 4 | 8;
+  readonly block_size: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/**
+ * x [.., K] times a block-quantised weight [N, K]. accuracy_level 4 lets the engine quantise x to int8 in blocks,
+ * which is where its fast kernels are.
+ */
+export function linearNBits(x: Value, codes: Value, scales: Value, options: NBitsOptions): Value {
+  const graph: Graph = x.graph;
+  if (x.dim(-1) !== options.K) graph.fail(`the weight [${options.N}, ${options.K}] does not fit ${x}`);
+  const output = { dtype: x.dtype, shape: [...x.shape.slice(0, -1), options.N] };
+  const attributes = { ...options, accuracy_level: 4 };
+  return graph.emit("MatMulNBits", [x, codes, scales], [output], attributes, { domain: "com.microsoft" })[0]!;
+}

@@ -1,0 +1,20 @@
+import type { Value } from "../graph/graph.ts";
+import { rmsNorm } from "../graph/ops/math.ts";
+import { Module, Parameter } from "./module.ts";
+import { inlineWeight } from "./inline.ts";
+
+/** RMSNorm of Gemma 1 to 3: the stored weight is the distance from 1, x / rms(x) · (1 + weight). */
+export class GemmaRMSNorm extends Module {
+  readonly weight: Parameter;
+  readonly eps: number;
+
+  constructor(dim: number, eps: number) {
+    super();
+    this.weight = new Parameter([dim]);
+    this.eps = eps;
+  }
+
+  forward(x: Value): Value {
+    return rmsNorm(x, inlineWeight(x.graph, this.weight, (value) => 1 + value), this.eps);
+  }
+}

@@ -1,0 +1,118 @@
+import type { Graph, Value } from "../graph/graph.ts";
+import { cast, linear, linearNBits } from "../graph/ops/math.ts";
+import { gather, gatherNBits, split } from "../graph/ops/shape.ts";
+import type { FileRange, FloatWeight, InlineWeight, NBitsWeight, Weight } from "../graph/weights.ts";
+import { Module, Parameter } from "./module.ts";
+
+/** A linear layer without bias: x [.., in_features] → [.., out_features]. */
+export class Linear extends Module {
+  readonly weight: Parameter;
+
+  constructor(in_features: number, out_features: number) {
+    super();
+    this.weight = new Parameter([out_features, in_features]);
+  }
+
+  forward(x: Value): Value {
+    return applyWeight(x, this.weight.path, this.weight.weight);
+  }
+}
+
+/** A table of vectors, [num_embeddings, embedding_dim]; with `project` also the output layer that shares it. */
+export class Embedding extends Module {
+  readonly weight: Parameter;
+
+  constructor(num_embeddings: number, embedding_dim: number) {
+    super();
+    this.weight = new Parameter([num_embeddings, embedding_dim]);
+  }
+
+  /** The vectors of ids [..]: float32 [.., embedding_dim]. */
+  forward(ids: Value): Value {
+    const { weight, path } = this.weight;
+    if (weight.kind === "nbits") {
+      const { codes, scales } = nbitsValues(ids.graph, path, weight, "table");
+      return gatherNBits(codes, scales, ids, { bits: weight.bits, block_size: weight.block_size, K: this.weight.shape[1]! });
+    }
+    return cast(gather(floatValue(ids.graph, path, weight), ids), "float32");
+  }
+
+  /** Scores of x [.., embedding_dim] against every vector: [.., num_embeddings]. */
+  project(x: Value): Value {
+    return x.graph.scope(`${this.path}.project`, () => applyWeight(x, this.weight.path, this.weight.weight));
+  }
+}
+
+/**
+ * Several linear layers on the same input. Where their weights lie side by side in one file and in one layout, as
+ * the packer puts them, they run as one multiplication: one thread hand-over instead of several.
+ */
+export function linearGroup(x: Value, layers: readonly Linear[]): Value[] {
+  const fused = fuse(layers.map((layer) => layer.weight.weight));
+  if (fused === undefined) return layers.map((layer) => layer.forward(x));
+  const path = layers.map((layer) => layer.weight.path).join("+");
+  const sizes = layers.map((layer) => layer.weight.shape[0]!);
+  return split(applyWeight(x, path, fused), sizes);
+}
+
+function applyWeight(x: Value, path: string, weight: Weight): Value {
+  if (weight.kind !== "nbits") return linear(x, cast(floatValue(x.graph, path, weight), "float32"));
+  const { codes, scales } = nbitsValues(x.graph, path, weight, "matrix");
+  const [N, K] = weight.shape as [number, number];
+  return linearNBits(x, codes, scales, { bits: weight.bits, block_size: weight.block_size, N, K });
+}
+
+function floatValue(graph: Graph, path: string, weight: FloatWeight | InlineWeight): Value {
+  if (weight.kind === "float") return graph.initializer(path, weight.dtype, weight.shape, weight.range);
+  const { buffer, byteOffset, byteLength } = weight.data;
+  return graph.initializer(path, "float32", weight.shape, new Uint8Array(buffer, byteOffset, byteLength));
+}
+
+/**
+ * The same bytes under the shapes that the two operators ask for: MatMulNBits wants codes [N, blocks, bytes] and
+ * flat scales, GatherBlockQuantized codes [N, bytes] and scales [N, blocks].
+ */
+function nbitsValues(graph: Graph, path: string, weight: NBitsWeight, use: "matrix" | "table"): { codes: Value; scales: Value } {
+  const [N, K] = weight.shape as [number, number];
+  const blocks = Math.ceil(K / weight.block_size);
+  const blockBytes = (weight.block_size * weight.bits) / 8;
+  const codesShape = use === "matrix" ? [N, blocks, blockBytes] : [N, blocks * blockBytes];
+  return {
+    codes: graph.initializer(`${path}.${use}.codes`, "uint8", codesShape, weight.codes),
+    scales: graph.initializer(`${path}.${use}.scales`, "float32", [N, blocks], weight.scales),
+  };
+}
+
+function fuse(weights: readonly Weight[]): Weight | undefined {
+  const [first] = weights;
+  const K = first?.shape[1];
+  if (first === undefined || K === undefined || weights.some((weight) => weight.shape[1] !== K)) return undefined;
+  const shape = [weights.reduce((sum, weight) => sum + weight.shape[0]!, 0), K];
+  if (first.kind === "nbits") {
+    const same = weights.filter(
+      (weight): weight is NBitsWeight => weight.kind === "nbits" && weight.bits === first.bits && weight.block_size === first.block_size,
+    );
+    const codes = joinRanges(same.map((weight) => weight.codes));
+    const scales = joinRanges(same.map((weight) => weight.scales));
+    if (same.length < weights.length || codes === undefined || scales === undefined) return undefined;
+    return { ...first, shape, codes, scales };
+  }
+  if (first.kind === "float") {
+    const same = weights.filter((weight): weight is FloatWeight => weight.kind === "float" && weight.dtype === first.dtype);
+    const range = joinRanges(same.map((weight) => weight.range));
+    return same.length < weights.length || range === undefined ? undefined : { ...first, shape, range };
+  }
+  return undefined;
+}
+
+/** One range over all of them, if each begins where the one before ends. */
+function joinRanges(ranges: readonly FileRange[]): FileRange | undefined {
+  const [first] = ranges;
+  if (first === undefined) return undefined;
+  let end = first.offset;
+  for (const range of ranges) {
+    if (range.file !== first.file || range.offset !== end) return undefined;
+    end += range.length;
+  }
+  return { file: first.file, offset: first.offset, length: end - first.offset };
+}
