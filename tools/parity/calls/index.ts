@@ -1,0 +1,33 @@
+import type { ParityTest } from "../test-set.ts";
+import type { Call } from "./call.ts";
+import { decodeWithCache, generate } from "./generation.ts";
+import { featureExtractor, processor, processorChatTemplate } from "./media.ts";
+import { forward, forwardBaseModel, forwardNf4, promptLogprobs } from "./model.ts";
+import { logitsProcessor, softmax } from "./scores.ts";
+import { batchDecode, chatTemplate, decode, tokenize, tokenizeAndDecode } from "./tokenizer.ts";
+
+/** The kinds of call that can be made through the public contract. Others are not-yet: add them here. */
+const CALLS: Readonly<Record<string, Call>> = {
+  forward,
+  forward_base_model: forwardBaseModel,
+  forward_nf4: forwardNf4,
+  generate,
+  decode_with_cache: decodeWithCache,
+  prompt_logprobs: promptLogprobs,
+  tokenize,
+  tokenize_and_decode: tokenizeAndDecode,
+  decode,
+  batch_decode: batchDecode,
+  logits_processor: logitsProcessor,
+  softmax,
+  processor,
+  feature_extractor: featureExtractor,
+};
+
+/** The function that makes a test's call, if its kind is known. */
+export function callFor(test: ParityTest): Call | undefined {
+  if (test.call === "apply_chat_template") {
+    return test.class.endsWith("Processor") ? processorChatTemplate : chatTemplate;
+  }
+  return Object.hasOwn(CALLS, test.call) ? CALLS[test.call] : undefined;
+}
