@@ -1,0 +1,181 @@
+import { ConfigError } from "../errors.ts";
+import type { Checkpoint, MetadataValue } from "./checkpoint.ts";
+
+/** Every 6th layer of Gemma 3 attends to the whole context; the file only says so when it differs. */
+const GLOBAL_LAYER_PERIOD = 6;
+/** Base of the rotary embedding in sliding layers, which most files do not store. */
+const LOCAL_ROPE_THETA = 10_000;
+
+/**
+ * A GGUF file's metadata as the config.json that HF would have beside the same weights (transformers 5 spelling).
+ * What llama.cpp leaves to the architecture's code is filled in.
+ */
+export function configFromGguf(checkpoint: Checkpoint): Record<string, unknown> {
+  const { metadata } = checkpoint;
+  const architecture = new GgufKeys(metadata).text("general.architecture");
+  if (architecture !== "gemma3") {
+    throw new ConfigError(
+      `GGUF general.architecture: "${architecture}" can't be configured, expected "gemma3"`,
+    );
+  }
+  return gemma3Config(
+    checkpoint,
+    new GgufKeys(metadata, "gemma3."),
+    new GgufKeys(metadata, "tokenizer.ggml."),
+  );
+}
+
+function gemma3Config(checkpoint: Checkpoint, keys: GgufKeys, tokenizer: GgufKeys): Record<string, unknown> {
+  const layers = layerCount(checkpoint, keys);
+  const size = {
+    hidden_size: keys.size("embedding_length"),
+    num_attention_heads: keys.size("attention.head_count"),
+    num_key_value_heads: keys.size("attention.head_count_kv"),
+    head_dim: keys.size("attention.key_length"),
+  };
+  if (size.num_attention_heads % size.num_key_value_heads !== 0) {
+    keys.fail("attention.head_count_kv", `does not divide the ${size.num_attention_heads} heads`);
+  }
+  if (keys.optionalNumber("attention.value_length", size.head_dim) !== size.head_dim) {
+    keys.fail("attention.value_length", `differs from attention.key_length, ${size.head_dim}`);
+  }
+  return {
+    architectures: ["Gemma3ForCausalLM"],
+    model_type: "gemma3_text",
+    vocab_size: vocabSize(checkpoint, size.hidden_size),
+    ...size,
+    num_hidden_layers: layers,
+    intermediate_size: keys.size("feed_forward_length"),
+    max_position_embeddings: keys.size("context_length"),
+    rms_norm_eps: keys.number("attention.layer_norm_rms_epsilon"),
+    hidden_activation: "gelu_pytorch_tanh",
+    attention_bias: false,
+    attn_logit_softcapping: null,
+    final_logit_softcapping: keys.optionalNumber("final_logit_softcapping", null),
+    query_pre_attn_scalar: queryPreAttnScalar(layers, size),
+    sliding_window: keys.size("attention.sliding_window"),
+    layer_types: layerTypes(keys, layers),
+    rope_parameters: ropeParameters(keys),
+    tie_word_embeddings: !checkpoint.tensors.has("lm_head.weight"),
+    bos_token_id: tokenizer.optionalNumber("bos_token_id", 2),
+    eos_token_id: eosTokenIds(tokenizer),
+    pad_token_id: tokenizer.optionalNumber("padding_token_id", 0),
+  };
+}
+
+/** Checked against the tensors before anything is made that long. */
+function layerCount(checkpoint: Checkpoint, keys: GgufKeys): number {
+  const layers = keys.size("block_count");
+  const present = new Set<string>();
+  for (const name of checkpoint.tensors.keys()) {
+    const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1];
+    if (layer !== undefined) present.add(layer);
+  }
+  if (present.size !== layers)
+    keys.fail("block_count", `is ${layers}, but the file has ${present.size} layers`);
+  return layers;
+}
+
+function vocabSize(checkpoint: Checkpoint, hiddenSize: number): number {
+  const [vocabulary, hidden] = checkpoint.tensors.get("model.embed_tokens.weight")?.shape ?? [];
+  if (vocabulary === undefined) throw new ConfigError("GGUF token_embd.weight: missing");
+  if (hidden !== hiddenSize) {
+    throw new ConfigError(
+      `GGUF token_embd.weight: rows of ${hidden}, but gemma3.embedding_length is ${hiddenSize}`,
+    );
+  }
+  return vocabulary;
+}
+
+/** Not in the file. Gemma 3 scales by 1/sqrt(head_dim), only the 27B by 1/sqrt(hidden_size / heads). */
+function queryPreAttnScalar(
+  layers: number,
+  size: { hidden_size: number; num_attention_heads: number; head_dim: number },
+): number {
+  const is27B = layers === 62 && size.hidden_size === 5376 && size.num_attention_heads === 32;
+  return is27B ? size.hidden_size / size.num_attention_heads : size.head_dim;
+}
+
+function layerTypes(keys: GgufKeys, layers: number): string[] {
+  const pattern = keys.value("attention.sliding_window_pattern") ?? GLOBAL_LAYER_PERIOD;
+  let isSliding: (layer: number) => boolean;
+  if (pattern instanceof Uint8Array && pattern.length === layers) isSliding = (layer) => pattern[layer] === 1;
+  else if (typeof pattern === "number" && pattern > 0) isSliding = (layer) => (layer + 1) % pattern !== 0;
+  else return keys.fail("attention.sliding_window_pattern", `is neither a period nor ${layers} booleans`);
+  return Array.from({ length: layers }, (_, i) => (isSliding(i) ? "sliding_attention" : "full_attention"));
+}
+
+function ropeParameters(keys: GgufKeys): Record<string, Record<string, unknown>> {
+  const type = keys.value("rope.scaling.type") ?? "none";
+  const factor = keys.optionalNumber("rope.scaling.factor", 1);
+  if (type !== "none" && type !== "linear")
+    keys.fail("rope.scaling.type", `"${type}" is not known for Gemma 3`);
+  const scaling =
+    type === "linear" && factor !== 1 ? { rope_type: "linear", factor } : { rope_type: "default" };
+  return {
+    full_attention: { ...scaling, rope_theta: keys.number("rope.freq_base") },
+    sliding_attention: {
+      rope_type: "default",
+      rope_theta: keys.optionalNumber("rope.freq_base_swa", LOCAL_ROPE_THETA),
+    },
+  };
+}
+
+/** Instruction-tuned files name <end_of_turn> apart from <eos>; HF's configs list both. */
+function eosTokenIds(tokenizer: GgufKeys): number | null | (number | null)[] {
+  const eos = tokenizer.optionalNumber("eos_token_id", 1);
+  const endOfTurn = tokenizer.optionalNumber("eot_token_id", eos);
+  return endOfTurn === eos ? eos : [eos, endOfTurn];
+}
+
+/** Typed access to the metadata under one prefix; failures name the whole key. */
+class GgufKeys {
+  readonly #metadata: ReadonlyMap<string, MetadataValue>;
+  readonly #prefix: string;
+
+  constructor(metadata: ReadonlyMap<string, MetadataValue>, prefix = "") {
+    this.#metadata = metadata;
+    this.#prefix = prefix;
+  }
+
+  value(key: string): MetadataValue | undefined {
+    return this.#metadata.get(this.#prefix + key);
+  }
+
+  fail(key: string, problem: string): never {
+    throw new ConfigError(`GGUF ${this.#prefix}${key}: ${problem}`);
+  }
+
+  text(key: string): string {
+    const value = this.value(key);
+    return typeof value === "string" ? value : this.fail(key, `${described(value)}, expected a string`);
+  }
+
+  /** A finite positive number. */
+  number(key: string): number {
+    const value = this.value(key);
+    if (typeof value !== "number" || !Number.isFinite(value) || value <= 0) {
+      return this.fail(key, `${described(value)}, expected a positive number`);
+    }
+    // The file keeps float32: 9.999999974752427e-7 was 1e-6 in config.json.
+    return Number.isInteger(value) ? value : Number(value.toPrecision(7));
+  }
+
+  size(key: string): number {
+    const value = this.number(key);
+    return Number.isSafeInteger(value) ? value : this.fail(key, `${value}, expected an integer`);
+  }
+
+  optionalNumber<T>(key: string, otherwise: T): number | T {
+    const value = this.value(key);
+    if (value === undefined) return otherwise;
+    return typeof value === "number" && Number.isFinite(value)
+      ? value
+      : this.fail(key, `${described(value)}, expected a number`);
+  }
+}
+
+function described(value: MetadataValue | undefined): string {
+  if (value === undefined) return "missing";
+  return typeof value === "object" ? "an array" : String(value).slice(0, 80);
+}

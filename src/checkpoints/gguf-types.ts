@@ -1,0 +1,46 @@
+import type { CheckpointDtype } from "./checkpoint.ts";
+
+/** GGML's tensor types that can be read, by their number in a GGUF file (ggml.h, enum ggml_type). */
+export const ggmlDtypes: ReadonlyMap<number, CheckpointDtype> = new Map<number, CheckpointDtype>([
+  [0, "F32"],
+  [1, "F16"],
+  [2, "Q4_0"],
+  [3, "Q4_1"],
+  [6, "Q5_0"],
+  [7, "Q5_1"],
+  [8, "Q8_0"],
+  [10, "Q2_K"],
+  [11, "Q3_K"],
+  [12, "Q4_K"],
+  [13, "Q5_K"],
+  [14, "Q6_K"],
+  [24, "I8"],
+  [25, "I16"],
+  [26, "I32"],
+  [27, "I64"],
+  [28, "F64"],
+  [30, "BF16"],
+]);
+
+/** The others, so that a message can name them. */
+export const unreadGgmlTypes: ReadonlyMap<number, string> = new Map([
+  [4, "Q4_2"],
+  [5, "Q4_3"],
+  [9, "Q8_1"],
+  [15, "Q8_K"],
+  [16, "IQ2_XXS"],
+  [17, "IQ2_XS"],
+  [18, "IQ3_XXS"],
+  [19, "IQ1_S"],
+  [20, "IQ4_NL"],
+  [21, "IQ3_S"],
+  [22, "IQ2_S"],
+  [23, "IQ4_XS"],
+  [29, "IQ1_M"],
+  [31, "Q4_0_4_4"],
+  [32, "Q4_0_4_8"],
+  [33, "Q4_0_8_8"],
+  [34, "TQ1_0"],
+  [35, "TQ2_0"],
+  [39, "MXFP4"],
+]);
