@@ -39,7 +39,7 @@ def blocks(rng: np.random.Generator, name: str) -> np.ndarray:
         scale = rng.normal(0, 0.01, count).astype(np.float16).view(np.uint16)
         scale[: len(EXTREMES)] = np.roll(EXTREMES, 3 * number)
         data[:, place : place + 2] = scale[:, None].view(np.uint8)
-    data[-1, max(places) + 2 if places[0] == 0 else 0 :] = 0  # a block whose codes are all 0
+    data[-1, max(places) + 2 if places[0] == 0 else 0 :] = 0  # a last block of zeros: codes and packed scales
     return data
 
 
