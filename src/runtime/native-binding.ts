@@ -47,8 +47,8 @@ export class NativeBinding implements Binding {
   }
 
   async run(options: { signal?: AbortSignal } = {}): Promise<void> {
-    if (this.#disposed) throw new RuntimeError("run: the binding was disposed");
     if (this.#session.disposed) throw new RuntimeError("run: the session was disposed");
+    if (this.#disposed) throw new RuntimeError("run: the binding was disposed");
     this.#pending++;
     try {
       await this.#session.queue.run(() => this.#run(options.signal), options.signal);
@@ -66,6 +66,7 @@ export class NativeBinding implements Binding {
   }
 
   async #run(signal: AbortSignal | undefined): Promise<void> {
+    signal?.throwIfAborted();
     const { api } = this.#session;
     const terminate = (): void => api.check("RunOptionsSetTerminate", this.#runOptions);
     signal?.addEventListener("abort", terminate, { once: true });

@@ -33,13 +33,15 @@ const C_TYPES = {
 } as const;
 
 /**
- * koffi runs C code on a stack of its own, by default 128 kB for asynchronous calls: too near to what graph
- * optimisation and kernels use. Pages that are not touched cost nothing.
+ * koffi runs C code on a stack of its own, by default 128 kB for asynchronous calls. Measured: a small matrix product
+ * overflows 64 kB, which ends the process. Pages that are not touched cost nothing.
  */
 const ASYNC_STACK_BYTES = 4 << 20;
 
-/** ORT_LOGGING_LEVEL_ERROR: warnings about a graph are for us, not for the user's stderr. */
-const LOG_SEVERITY = 3;
+/** ORT_LOGGING_LEVEL_FATAL: what is logged as an error comes back as a status as well, and stderr is the user's. */
+const LOG_SEVERITY = 4;
+/** dlfcn.h, the same number on Linux and macOS. */
+const RTLD_NOW = 2;
 const ARENA_ALLOCATOR = 1;
 const MEM_TYPE_DEFAULT = 0;
 
@@ -198,16 +200,16 @@ export function loadOrtApi(libraryPath?: string): OrtApi {
     throw new RuntimeError(`ONNX Runtime is already loaded from ${loaded.libraryPath}, not ${libraryPath}`);
   }
   const path = findLibrary({ path: libraryPath });
-  loaded = new OrtApi(loadKoffi(), path);
+  const koffi = loadKoffi();
+  growStack(koffi);
+  loaded = new OrtApi(koffi, path);
   return loaded;
 }
 
 /** Synchronously and on demand, so that a platform without koffi can still take the other engine. */
 function loadKoffi(): Koffi {
   try {
-    const koffi = createRequire(import.meta.url)("koffi") as Koffi;
-    growStack(koffi);
-    return koffi;
+    return createRequire(import.meta.url)("koffi") as Koffi;
   } catch (cause) {
     throw new RuntimeError(`koffi, which calls ONNX Runtime's C API, cannot be loaded: ${String(cause)}`, {
       cause,
@@ -215,23 +217,40 @@ function loadKoffi(): Koffi {
   }
 }
 
-/** koffi takes settings only before its first library: where another package was faster, its size has to do. */
+/** koffi takes settings only before its first library. A stack that overflows ends the process, so rather refuse. */
 function growStack(koffi: Koffi): void {
-  if ((koffi.config().async_stack_size ?? 0) >= ASYNC_STACK_BYTES) return;
+  const size = koffi.config().async_stack_size ?? 0;
+  if (size >= ASYNC_STACK_BYTES) return;
   try {
     koffi.config({ async_stack_size: ASYNC_STACK_BYTES });
-  } catch {
-    // Measured: 128 kB is enough for the graphs we make, with little to spare.
+  } catch (cause) {
+    throw new RuntimeError(
+      `another package used koffi first, with async_stack_size ${size}; expected at least ${ASYNC_STACK_BYTES}: load lapidary's engine before it, or set this size there`,
+      { cause },
+    );
   }
 }
 
 function loadApiBase(koffi: Koffi, libraryPath: string): Pointer {
   try {
     const getApiBase = koffi.load(libraryPath).func("OrtGetApiBase", "void *", []);
+    pinLibrary(koffi, libraryPath);
     return getApiBase();
   } catch (cause) {
     throw new RuntimeError(`ONNX Runtime's library ${libraryPath} cannot be loaded: ${String(cause)}`, {
       cause,
     });
+  }
+}
+
+/**
+ * Loads the library once more and never lets go of it. koffi unloads a library when its handle is collected or the
+ * process winds up, while ONNX Runtime's threads may still be running its code.
+ */
+function pinLibrary(koffi: Koffi, libraryPath: string): void {
+  if (process.platform === "win32") {
+    koffi.load("kernel32.dll").func("LoadLibraryW", "void *", ["const char16_t *"])(libraryPath);
+  } else {
+    koffi.load(null).func("dlopen", "void *", ["const char *", "int"])(libraryPath, RTLD_NOW);
   }
 }

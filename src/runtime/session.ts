@@ -101,5 +101,7 @@ export interface Session {
 /** Makes sessions; `native.ts` has the C API through koffi, `node-binding.ts` onnxruntime-node's own API. */
 export interface Engine {
   readonly name: string;
+  /** Why this engine stands in for the native one; undefined where it was asked for. */
+  readonly fallbackReason?: string;
   createSession(options: SessionOptions): Promise<Session>;
 }
