@@ -1,0 +1,143 @@
+import { InputError } from "../errors.ts";
+
+/** One turn. Templates read `role` and `content`; further keys (tool_calls, name …) are theirs to use. */
+export interface ChatMessage {
+  role: string;
+  content: string | readonly ChatContent[];
+  [key: string]: unknown;
+}
+
+/** A part of a turn: text, or the place of an image or a sound. */
+export interface ChatContent {
+  type: string;
+  text?: string;
+  [key: string]: unknown;
+}
+
+/** Templates come with checkpoints and are not to be trusted with the machine's time and memory. */
+const MAX_SOURCE = 1 << 18;
+const MAX_RENDERED = 1 << 26;
+const MAX_STEPS = 10_000_000;
+const MAX_RANGE = 100_000;
+
+/** What raise_exception throws: its message goes to the caller as it is. */
+class TemplateMessage extends Error {}
+
+/** The part of @huggingface/jinja in use; its own declarations do not resolve under Node's module rules. */
+interface Jinja {
+  readonly Environment: new () => { set(name: string, value: unknown): unknown };
+  readonly Interpreter: new (environment: object) => JinjaInterpreter;
+  readonly Template: new (source: string) => { readonly parsed: unknown };
+}
+
+interface JinjaInterpreter {
+  run(program: unknown): { readonly value: unknown };
+  evaluate(statement: unknown, environment: unknown): { readonly value: unknown };
+}
+
+let jinja: Jinja | undefined;
+
+/** Loads the template engine ahead, where it can't be loaded on demand (browsers). */
+export async function loadJinja(): Promise<void> {
+  jinja ??= (await import("@huggingface/jinja")) as unknown as Jinja;
+}
+
+/** Renders a chat template with the given variables. Every failure is an InputError. */
+export function renderTemplate(source: string, variables: Readonly<Record<string, unknown>>): string {
+  if (source.length > MAX_SOURCE) {
+    throw new InputError(`chat template: ${source.length} characters, at most ${MAX_SOURCE} are accepted`);
+  }
+  jinja ??= requireJinja();
+  try {
+    return render(jinja, source, variables);
+  } catch (error) {
+    if (error instanceof InputError) throw error;
+    if (error instanceof TemplateMessage) throw new InputError(error.message, { cause: error });
+    throw new InputError(`chat template: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Whether a template reads a variable of this name, as far as its text tells. */
+export function templateMentions(source: string, name: string): boolean {
+  return new RegExp(`\\b${name.replace(/\W/g, "\\$&")}\\b`).test(source);
+}
+
+/**
+ * Cuts a rendered chat after the last message's text, so that the model goes on writing that message
+ * (HF's continue_final_message).
+ */
+export function cutAfterFinalMessage(rendered: string, messages: readonly ChatMessage[]): string {
+  const content = messages.at(-1)?.content;
+  const text =
+    typeof content === "string" ? content : content?.findLast((part) => typeof part.text === "string")?.text;
+  if (text === undefined) throw new InputError("continue_final_message: the last message has no text");
+  const start = rendered.lastIndexOf(text.trim());
+  if (start === -1) {
+    throw new InputError("continue_final_message: the chat template changes the last message's text");
+  }
+  // A template that trims leaves nothing of the text's end to keep.
+  const kept = rendered.startsWith(text.trimStart(), start) ? text.trimStart() : text.trim();
+  return rendered.slice(0, start + kept.length);
+}
+
+function render(engine: Jinja, source: string, variables: Readonly<Record<string, unknown>>): string {
+  const environment = new engine.Environment();
+  const globals = { false: false, true: true, none: null, False: false, True: true, None: null };
+  for (const [name, value] of Object.entries({ ...globals, ...FUNCTIONS, ...variables })) {
+    if (value !== undefined) environment.set(name, value);
+  }
+  let steps = 0;
+  let longest = 0;
+  class BoundedInterpreter extends engine.Interpreter {
+    override evaluate(statement: unknown, scope: unknown): { readonly value: unknown } {
+      if (++steps > MAX_STEPS) throw new InputError("chat template: it takes too many steps");
+      const result = super.evaluate(statement, scope);
+      const { value } = result;
+      if (typeof value === "string" || Array.isArray(value)) longest = Math.max(longest, value.length);
+      if (longest > MAX_RENDERED)
+        throw new InputError(`chat template: it makes more than ${MAX_RENDERED} characters`);
+      return result;
+    }
+  }
+  const { parsed } = new engine.Template(source);
+  return new BoundedInterpreter(environment).run(parsed).value as string;
+}
+
+const FUNCTIONS = {
+  raise_exception: (message: unknown): never => {
+    throw new TemplateMessage(String(message));
+  },
+  range: (first: number, second?: number, step = 1): number[] => {
+    const [start, stop] = second === undefined ? [0, first] : [first, second];
+    const length = Math.max(0, Math.ceil((stop - start) / step));
+    if (!(length <= MAX_RANGE)) throw new InputError(`chat template: range of ${length} numbers`);
+    return Array.from({ length }, (_, i) => start + i * step);
+  },
+  strftime_now: (format: string): string => formatDate(new Date(), format),
+};
+
+function formatDate(date: Date, format: string): string {
+  const two = (value: number): string => String(value).padStart(2, "0");
+  const month = (style: "long" | "short"): string => date.toLocaleString("en-US", { month: style });
+  const fields: Record<string, () => string> = {
+    "%Y": () => String(date.getFullYear()),
+    "%m": () => two(date.getMonth() + 1),
+    "%d": () => two(date.getDate()),
+    "%H": () => two(date.getHours()),
+    "%M": () => two(date.getMinutes()),
+    "%S": () => two(date.getSeconds()),
+    "%B": () => month("long"),
+    "%b": () => month("short"),
+    "%%": () => "%",
+  };
+  return format.replace(/%[YmdHMSBb%]/g, (field) => fields[field]!());
+}
+
+/** Templates are rendered in synchronous calls, so Node loads the engine with require when the first one comes. */
+function requireJinja(): Jinja {
+  const node = globalThis.process?.getBuiltinModule?.("node:module");
+  if (node === undefined) throw new InputError("chat template: call loadJinja() first");
+  return node.createRequire(import.meta.url)("@huggingface/jinja") as Jinja;
+}
