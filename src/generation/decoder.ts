@@ -14,10 +14,13 @@ export interface DecoderCache {
   dispose(): void;
 }
 
+/** Which of a row's new tokens get logits: the last one, all, or the last so many. */
+export type LogitsWanted = "last" | "all" | number;
+
 export interface DecoderStep {
   /**
-   * Float32 logits, [rows with tokens, vocab_size] for logits "last", [all new tokens, vocab_size] for "all", in
-   * row order. A view that the next step overwrites: copy what must last.
+   * Float32 logits of the wanted tokens, [tokens, vocab_size], in row order: for "last" one for each row that has
+   * new tokens. A view that the next step overwrites: copy what must last.
    */
   readonly logits: Float32Array;
   /** When asked for: one [all new tokens, hidden_size] per layer, the embeddings first, the normed output last. */
@@ -36,6 +39,6 @@ export interface Decoder {
   step(
     rows: readonly (readonly number[])[],
     cache: DecoderCache,
-    options?: { logits?: "last" | "all"; output_hidden_states?: boolean; signal?: AbortSignal },
+    options?: { logits?: LogitsWanted; output_hidden_states?: boolean; signal?: AbortSignal },
   ): Promise<DecoderStep>;
 }

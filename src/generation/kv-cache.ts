@@ -36,7 +36,7 @@ export class KeyValueCache implements DecoderCache {
   version = 0;
   #lengths: number[];
   readonly #kinds: Map<string, KindState> = new Map();
-  readonly #onDispose: Set<() => void> = new Set();
+  readonly #onDispose: Map<object, () => void> = new Map();
   #disposed = false;
 
   constructor(layers: readonly CacheLayer[], batch: number, capacity: number) {
@@ -45,9 +45,19 @@ export class KeyValueCache implements DecoderCache {
     for (const { kind, window } of layers) {
       if (this.#kinds.has(kind)) continue;
       const limit = window === null ? Number.POSITIVE_INFINITY : window + CHUNK;
-      this.#kinds.set(kind, { window, capacity: Math.min(Math.max(capacity, 1), limit), held: new Array<number>(batch).fill(0) });
+      this.#kinds.set(kind, {
+        window,
+        capacity: Math.min(Math.max(capacity, 1), limit),
+        held: new Array<number>(batch).fill(0),
+      });
     }
     this.#replaceBuffers((layer) => new Float32Array(batch * this.rowElements(layer)));
+  }
+
+  /** Bytes that a cache of this size takes. */
+  static bytes(layers: readonly CacheLayer[], batch: number, positions: number): number {
+    const elements = layers.map(({ kv_heads, head_dim, window }) => kv_heads * head_dim * Math.min(positions, window === null ? positions : window + CHUNK));
+    return 2 * 4 * batch * elements.reduce((sum, count) => sum + count, 0);
   }
 
   get batch(): number {
@@ -96,13 +106,15 @@ export class KeyValueCache implements DecoderCache {
 
   reorder(indices: readonly number[]): void {
     for (const index of indices) {
-      if (this.#lengths[index] === undefined) throw new InputError(`reorder: no row ${index} in a cache of ${this.batch} rows`);
+      if (this.#lengths[index] === undefined)
+        throw new InputError(`reorder: no row ${index} in a cache of ${this.batch} rows`);
     }
     if (indices.length === this.batch && indices.every((index, row) => index === row)) return;
     this.#replaceBuffers((layer, buffer) => {
       const size = this.rowElements(layer);
       const result = new Float32Array(indices.length * size);
-      for (const [row, index] of indices.entries()) this.#copyRow(layer, buffer, index * size, result, row * size, index);
+      for (const [row, index] of indices.entries())
+        this.#copyRow(layer, buffer, index * size, result, row * size, index);
       return result;
     });
     this.#lengths = indices.map((index) => this.#lengths[index]!);
@@ -110,7 +122,9 @@ export class KeyValueCache implements DecoderCache {
   }
 
   crop(length: number): void {
-    const targets = this.#lengths.map((held) => Math.min(held, length < 0 ? Math.max(0, held + length) : length));
+    const targets = this.#lengths.map((held) =>
+      Math.min(held, length < 0 ? Math.max(0, held + length) : length),
+    );
     for (const [kind, { window, held }] of this.#kinds) {
       for (const [row, target] of targets.entries()) {
         const left = held[row]! - (this.#lengths[row]! - target);
@@ -127,14 +141,14 @@ export class KeyValueCache implements DecoderCache {
     this.#lengths = targets;
   }
 
-  /** Calls `release` when the cache is disposed. */
-  onDispose(release: () => void): void {
-    this.#onDispose.add(release);
+  /** Calls `release` when the cache is disposed, instead of what was given for `owner` before. */
+  onDispose(owner: object, release: () => void): void {
+    this.#onDispose.set(owner, release);
   }
 
   dispose(): void {
     this.#disposed = true;
-    for (const release of this.#onDispose) release();
+    for (const release of this.#onDispose.values()) release();
     this.#onDispose.clear();
     this.buffers = [];
   }
@@ -185,7 +199,14 @@ export class KeyValueCache implements DecoderCache {
   }
 
   /** Copies what a row holds, not its empty rest. */
-  #copyRow(layer: CacheLayer, from: Float32Array, fromStart: number, to: Float32Array, toStart: number, row: number): void {
+  #copyRow(
+    layer: CacheLayer,
+    from: Float32Array,
+    fromStart: number,
+    to: Float32Array,
+    toStart: number,
+    row: number,
+  ): void {
     const stride = this.capacity(layer.kind) * layer.head_dim;
     const length = this.#kind(layer.kind).held[row]! * layer.head_dim;
     for (let head = 0; head < layer.kv_heads; head++) {

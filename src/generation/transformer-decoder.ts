@@ -1,6 +1,6 @@
 import { InputError } from "../errors.ts";
 import type { Binding, HostTensor, RuntimeValue, Session } from "../runtime/session.ts";
-import type { Decoder, DecoderCache, DecoderStep } from "./decoder.ts";
+import type { Decoder, DecoderCache, DecoderStep, LogitsWanted } from "./decoder.ts";
 import { type CacheLayer, CHUNK, KeyValueCache } from "./kv-cache.ts";
 import { type RopeSpec, RopeTables } from "./rope-tables.ts";
 
@@ -19,7 +19,7 @@ export interface DecoderModel {
 const MAX_BATCH_TOKENS = 2048;
 
 interface StepOptions {
-  readonly logits?: "last" | "all";
+  readonly logits?: LogitsWanted;
   readonly output_hidden_states?: boolean;
   readonly signal?: AbortSignal;
 }
@@ -58,6 +58,9 @@ interface StepInputs {
   readonly total_sequence_length: ReadonlyMap<string, Int32Array>;
 }
 
+/** A cache that was dropped without dispose() gives the engine's handles back when it is collected. */
+const forgotten = new FinalizationRegistry<() => void>((release) => release());
+
 /** Runs a decoder graph over caches that the engine writes in place. */
 export class TransformerDecoder implements Decoder {
   readonly vocab_size: number;
@@ -65,6 +68,8 @@ export class TransformerDecoder implements Decoder {
   readonly #rope: ReadonlyMap<string, RopeTables>;
   #ropeVersion = 0;
   readonly #bound: WeakMap<KeyValueCache, BoundStep> = new WeakMap();
+  /** Key under which caches keep the release of what this decoder bound to them. */
+  readonly #released: object = {};
 
   constructor(model: DecoderModel) {
     this.#model = model;
@@ -76,25 +81,38 @@ export class TransformerDecoder implements Decoder {
     return new KeyValueCache(this.#model.layers, batch, capacity);
   }
 
-  async step(rows: readonly (readonly number[])[], cache: DecoderCache, options: StepOptions = {}): Promise<DecoderStep> {
+  async step(
+    rows: readonly (readonly number[])[],
+    cache: DecoderCache,
+    options: StepOptions = {},
+  ): Promise<DecoderStep> {
     if (!(cache instanceof KeyValueCache) || cache.layers !== this.#model.layers) {
       throw new InputError("the cache was made by another model");
     }
-    if (rows.length !== cache.batch) throw new InputError(`${rows.length} rows of tokens for a cache of ${cache.batch} rows`);
+    if (rows.length !== cache.batch)
+      throw new InputError(`${rows.length} rows of tokens for a cache of ${cache.batch} rows`);
     this.#checkTokens(rows);
-    const session = await this.#model.session({ output_hidden_states: options.output_hidden_states === true });
+    const session = await this.#model.session({
+      output_hidden_states: options.output_hidden_states === true,
+    });
     const longest = Math.max(...rows.map((row) => row.length));
     if (longest === 0) throw new InputError("no row has a new token");
-    if (longest === 1 && options.output_hidden_states !== true) return this.#decode(session, rows, cache, options.signal);
+    if (longest === 1 && options.output_hidden_states !== true)
+      return this.#decode(session, rows, cache, options.signal);
     const together = rows.length === 1 ? longest <= CHUNK : this.#fitsOneRun(rows, cache, longest);
-    return together ? this.#runTogether(session, rows, cache, options) : this.#runByRow(session, rows, cache, options);
+    return together
+      ? this.#runTogether(session, rows, cache, options)
+      : this.#runByRow(session, rows, cache, options);
   }
 
   #checkTokens(rows: readonly (readonly number[])[]): void {
     for (const [r, row] of rows.entries()) {
       for (const [i, id] of row.entries()) {
         if (!Number.isInteger(id) || id < 0 || id >= this.vocab_size) {
-          throw new InputError(`token ${id} at row ${r}, position ${i} is outside the vocabulary of ${this.vocab_size}`, { option: "input_ids" });
+          throw new InputError(
+            `token ${id} at row ${r}, position ${i} is outside the vocabulary of ${this.vocab_size}`,
+            { option: "input_ids" },
+          );
         }
       }
     }
@@ -103,11 +121,20 @@ export class TransformerDecoder implements Decoder {
   /** The kernel takes several tokens on a past at batch 1 only; a batch goes together into an empty cache. */
   #fitsOneRun(rows: readonly (readonly number[])[], cache: KeyValueCache, longest: number): boolean {
     if (longest === 1) return true;
-    return cache.lengths.every((length) => length === 0) && longest <= CHUNK && rows.length * longest <= MAX_BATCH_TOKENS;
+    return (
+      cache.lengths.every((length) => length === 0) &&
+      longest <= CHUNK &&
+      rows.length * longest <= MAX_BATCH_TOKENS
+    );
   }
 
   /** One token a row: everything stays bound from step to step. */
-  async #decode(session: Session, rows: readonly (readonly number[])[], cache: KeyValueCache, signal: AbortSignal | undefined): Promise<DecoderStep> {
+  async #decode(
+    session: Session,
+    rows: readonly (readonly number[])[],
+    cache: KeyValueCache,
+    signal: AbortSignal | undefined,
+  ): Promise<DecoderStep> {
     cache.reserve(rows.map(() => 1));
     this.#ensureRope(Math.max(...cache.lengths) + 1);
     const active = rows.flatMap((row, r) => (row.length === 0 ? [] : [r]));
@@ -130,24 +157,68 @@ export class TransformerDecoder implements Decoder {
     held?.release();
     const inputs = this.#allocate(cache.batch, 1, wanted);
     const logits = new Float32Array(wanted * this.vocab_size);
-    const { binding, release } = this.#bind(session, cache, 0, cache.batch, inputs, 1, new Map([["logits", float32(logits, [wanted, this.vocab_size])]]));
-    const bound = { binding, session, cacheVersion: cache.version, ropeVersion: this.#ropeVersion, logits, inputs, release };
-    if (held === undefined) cache.onDispose(() => this.#bound.get(cache)?.release());
+    const { binding, release } = this.#bind(
+      session,
+      cache,
+      0,
+      cache.batch,
+      inputs,
+      1,
+      new Map([["logits", float32(logits, [wanted, this.vocab_size])]]),
+    );
+    const bound = {
+      binding,
+      session,
+      cacheVersion: cache.version,
+      ropeVersion: this.#ropeVersion,
+      logits,
+      inputs,
+      release,
+    };
     this.#bound.set(cache, bound);
+    forgotten.unregister(cache);
+    forgotten.register(cache, release, cache);
+    cache.onDispose(this.#released, release);
     return bound;
   }
 
-  async #runTogether(session: Session, rows: readonly (readonly number[])[], cache: KeyValueCache, options: StepOptions): Promise<DecoderStep> {
+  async #runTogether(
+    session: Session,
+    rows: readonly (readonly number[])[],
+    cache: KeyValueCache,
+    options: StepOptions,
+  ): Promise<DecoderStep> {
     const longest = Math.max(...rows.map((row) => row.length));
-    const logitsPositions = rows.flatMap((row, r) => wantedPositions(row.length, options.logits).map((i) => r * longest + i));
+    const logitsPositions = rows.flatMap((row, r) =>
+      wantedPositions(row.length, options.logits).map((i) => r * longest + i),
+    );
     const logits = new Float32Array(logitsPositions.length * this.vocab_size);
     const output_hidden_states = options.output_hidden_states === true;
-    const states = await this.#run({ session, cache, firstRow: 0, tokens: rows, logitsPositions, logits, output_hidden_states, signal: options.signal });
-    return output_hidden_states ? { logits, hidden_states: states.map((state) => dropPadding(state, rows, longest, this.#model.hidden_size)) } : { logits };
+    const states = await this.#run({
+      session,
+      cache,
+      firstRow: 0,
+      tokens: rows,
+      logitsPositions,
+      logits,
+      output_hidden_states,
+      signal: options.signal,
+    });
+    return output_hidden_states
+      ? {
+          logits,
+          hidden_states: states.map((state) => dropPadding(state, rows, longest, this.#model.hidden_size)),
+        }
+      : { logits };
   }
 
   /** Long prompts, and prompts on a past in a batch: a row at a time, a chunk at a time. */
-  async #runByRow(session: Session, rows: readonly (readonly number[])[], cache: KeyValueCache, options: StepOptions): Promise<DecoderStep> {
+  async #runByRow(
+    session: Session,
+    rows: readonly (readonly number[])[],
+    cache: KeyValueCache,
+    options: StepOptions,
+  ): Promise<DecoderStep> {
     const { vocab_size } = this;
     const output_hidden_states = options.output_hidden_states === true;
     const total = rows.reduce((sum, row) => sum + wantedPositions(row.length, options.logits).length, 0);
@@ -157,10 +228,20 @@ export class TransformerDecoder implements Decoder {
     for (const [firstRow, row] of rows.entries()) {
       for (let start = 0; start < row.length; start += CHUNK) {
         const tokens = row.slice(start, start + CHUNK);
-        const last = start + tokens.length === row.length;
-        const logitsPositions = options.logits === "all" ? tokens.map((_, i) => i) : last ? [tokens.length - 1] : [];
+        const logitsPositions = wantedPositions(row.length, options.logits)
+          .map((position) => position - start)
+          .filter((position) => position >= 0 && position < tokens.length);
         const part = logits.subarray(done * vocab_size, (done + logitsPositions.length) * vocab_size);
-        const states = await this.#run({ session, cache, firstRow, tokens: [tokens], logitsPositions, logits: part, output_hidden_states, signal: options.signal });
+        const states = await this.#run({
+          session,
+          cache,
+          firstRow,
+          tokens: [tokens],
+          logitsPositions,
+          logits: part,
+          output_hidden_states,
+          signal: options.signal,
+        });
         for (const [i, state] of states.entries()) (hidden[i] ??= []).push(state);
         done += logitsPositions.length;
       }
@@ -173,7 +254,11 @@ export class TransformerDecoder implements Decoder {
     const { session, cache, firstRow, tokens } = run;
     const longest = Math.max(...tokens.map((row) => row.length));
     const counts = cache.lengths.map((_, row) => tokens[row - firstRow]?.length ?? 0);
-    cache.reserve(counts.map((count, row) => (row >= firstRow && row < firstRow + tokens.length ? Math.max(1, count) : 0)));
+    cache.reserve(
+      counts.map((count, row) =>
+        row >= firstRow && row < firstRow + tokens.length ? Math.max(1, count) : 0,
+      ),
+    );
     this.#ensureRope(Math.max(...cache.lengths) + longest);
     // An empty selection is not worth the risk of an engine's corner case: one row too many is thrown away.
     const wanted = Math.max(1, run.logitsPositions.length);
@@ -183,7 +268,15 @@ export class TransformerDecoder implements Decoder {
     const logits = run.logitsPositions.length === 0 ? new Float32Array(this.vocab_size) : run.logits;
     const outputs = new Map([["logits", float32(logits, [wanted, this.vocab_size])]]);
     const states = run.output_hidden_states ? this.#hiddenStates(tokens.length, longest, outputs) : [];
-    const { binding, release } = this.#bind(session, cache, firstRow, tokens.length, inputs, longest, outputs);
+    const { binding, release } = this.#bind(
+      session,
+      cache,
+      firstRow,
+      tokens.length,
+      inputs,
+      longest,
+      outputs,
+    );
     try {
       await binding.run(run.signal === undefined ? {} : { signal: run.signal });
     } finally {
@@ -213,7 +306,13 @@ export class TransformerDecoder implements Decoder {
     };
   }
 
-  #fill(inputs: StepInputs, tokens: readonly (readonly number[])[], cache: KeyValueCache, firstRow: number, longest: number): void {
+  #fill(
+    inputs: StepInputs,
+    tokens: readonly (readonly number[])[],
+    cache: KeyValueCache,
+    firstRow: number,
+    longest: number,
+  ): void {
     for (const [r, row] of tokens.entries()) {
       const past = cache.lengths[firstRow + r]!;
       for (let i = 0; i < longest; i++) {
@@ -251,13 +350,21 @@ export class TransformerDecoder implements Decoder {
     const feeds: Record<string, RuntimeValue> = {
       input_ids: value({ type: "int64", data: inputs.input_ids, dims: [rows, longest] }),
       position_ids: value({ type: "int64", data: inputs.position_ids, dims: [rows, longest] }),
-      logits_positions: value({ type: "int64", data: inputs.logits_positions, dims: [inputs.logits_positions.length] }),
+      logits_positions: value({
+        type: "int64",
+        data: inputs.logits_positions,
+        dims: [inputs.logits_positions.length],
+      }),
     };
     for (const [kind, table] of this.#rope) {
       feeds[`${kind}.cos`] = value(float32(table.cos, [table.positions, table.width]));
       feeds[`${kind}.sin`] = value(float32(table.sin, [table.positions, table.width]));
       feeds[`${kind}.seqlens_k`] = value({ type: "int32", data: inputs.seqlens_k.get(kind)!, dims: [rows] });
-      feeds[`${kind}.total_sequence_length`] = value({ type: "int32", data: inputs.total_sequence_length.get(kind)!, dims: [] });
+      feeds[`${kind}.total_sequence_length`] = value({
+        type: "int32",
+        data: inputs.total_sequence_length.get(kind)!,
+        dims: [],
+      });
     }
     const fetches: Record<string, RuntimeValue> = {};
     for (const [name, tensor] of outputs) fetches[name] = value(tensor);
@@ -287,14 +394,22 @@ function float32(data: Float32Array, dims: readonly number[]): HostTensor {
   return { type: "float32", data, dims };
 }
 
-function wantedPositions(length: number, logits: "last" | "all" = "last"): number[] {
-  if (length === 0) return [];
-  return logits === "all" ? Array.from({ length }, (_, i) => i) : [length - 1];
+/** Positions, of `length` new ones, whose logits are wanted: the last so many. */
+function wantedPositions(length: number, logits: LogitsWanted = "last"): number[] {
+  const count = logits === "all" ? length : Math.min(length, logits === "last" ? 1 : logits);
+  return Array.from({ length: count }, (_, i) => length - count + i);
 }
 
 /** [rows, longest, width] → [all tokens, width]. */
-function dropPadding(state: Float32Array, rows: readonly (readonly number[])[], longest: number, width: number): Float32Array {
-  return concatenate(rows.map((row, r) => state.subarray(r * longest * width, (r * longest + row.length) * width)));
+function dropPadding(
+  state: Float32Array,
+  rows: readonly (readonly number[])[],
+  longest: number,
+  width: number,
+): Float32Array {
+  return concatenate(
+    rows.map((row, r) => state.subarray(r * longest * width, (r * longest + row.length) * width)),
+  );
 }
 
 function concatenate(parts: readonly Float32Array[]): Float32Array {

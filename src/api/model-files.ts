@@ -1,0 +1,72 @@
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { Checkpoint } from "../checkpoints/checkpoint.ts";
+import { configFromGguf } from "../checkpoints/gguf-config.ts";
+import { openCheckpoint } from "../checkpoints/open.ts";
+import { type ResolvedModel, resolveModel } from "../checkpoints/resolve.ts";
+import { ConfigError } from "../errors.ts";
+import { isJsonObject, type JsonObject } from "../models/config-reader.ts";
+import type { PretrainedOptions } from "./options.ts";
+
+/** Configurations are small; a file beyond this is none. */
+const MAX_JSON_BYTES = 16 * 2 ** 20;
+
+/** Where a model's files lie, and its configuration files when asked for. */
+export class ModelFiles {
+  readonly resolved: ResolvedModel;
+  /** The folder, or the .gguf file, of the weights. */
+  readonly path: string;
+  readonly #isFile: boolean;
+  #checkpoint: Promise<Checkpoint> | undefined;
+
+  private constructor(resolved: ResolvedModel, path: string, isFile: boolean) {
+    this.resolved = resolved;
+    this.path = path;
+    this.#isFile = isFile;
+  }
+
+  /** Finds a model by path, name or hub id, fetching it if it must. */
+  static async find(id: string, options: PretrainedOptions): Promise<ModelFiles> {
+    const { revision, cache_dir, local_files_only, source, file, progress_callback, signal, subfolder } = options;
+    const given = { revision, cache_dir, local_files_only, source, file, progress_callback: progress_callback ?? undefined, signal, subfolder };
+    const resolved = await resolveModel(id, Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)));
+    const isFile = (await stat(resolved.path)).isFile();
+    return new ModelFiles(resolved, resolved.path, isFile);
+  }
+
+  /** The weights; opened once, closed by `close`. */
+  checkpoint(): Promise<Checkpoint> {
+    this.#checkpoint ??= openCheckpoint(this.path);
+    return this.#checkpoint;
+  }
+
+  /** config.json, or what a GGUF file's metadata says in its place. */
+  async config(): Promise<JsonObject> {
+    const config = await this.json("config.json");
+    if (config !== undefined) return config;
+    const checkpoint = await this.checkpoint();
+    if (checkpoint.format === "gguf") return configFromGguf(checkpoint);
+    throw new ConfigError(`${this.path}: there is no config.json beside the weights`);
+  }
+
+  /** A JSON file of the folder, or undefined where there is none. */
+  async json(name: string): Promise<JsonObject | undefined> {
+    if (this.#isFile) return undefined;
+    const path = join(this.path, name);
+    const found = await stat(path).catch(() => undefined);
+    if (found === undefined) return undefined;
+    if (found.size > MAX_JSON_BYTES) throw new ConfigError(`${path}: ${found.size} bytes are too many for a configuration`);
+    let value: unknown;
+    try {
+      value = JSON.parse(await readFile(path, "utf8"));
+    } catch (cause) {
+      throw new ConfigError(`${path}: not valid JSON: ${(cause as Error).message}`, { cause });
+    }
+    if (!isJsonObject(value)) throw new ConfigError(`${path}: expected an object`);
+    return value;
+  }
+
+  async close(): Promise<void> {
+    await (await this.#checkpoint)?.close();
+  }
+}

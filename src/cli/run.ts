@@ -1,0 +1,204 @@
+import { text as readAll } from "node:stream/consumers";
+import { AutoModelForCausalLM } from "../api/auto.ts";
+import { AutoTokenizer } from "../api/auto-tokenizer.ts";
+import type { Gemma3ForCausalLM } from "../api/gemma3.ts";
+import { ModelFiles } from "../api/model-files.ts";
+import type { PretrainedOptions } from "../api/options.ts";
+import { InputError, RuntimeError } from "../errors.ts";
+import { TextStreamer } from "../generation/streamer.ts";
+import type { PreTrainedTokenizer } from "../processing/tokenizer.ts";
+import { memoryUsage } from "../runtime/memory.ts";
+import { Tensor } from "../tensor.ts";
+import { type GenerationFlags, generationOptions } from "./generation-flags.ts";
+import { DEFAULT_MODEL, devicesToTry, type ModelFlags, pretrainedOptions } from "./model-flags.ts";
+import { progressBar } from "./progress.ts";
+
+/** Float checkpoints over this many bytes are run in 8 bits unless told otherwise. */
+const LARGE_CHECKPOINT = 2e9;
+
+export interface RunFlags extends ModelFlags, GenerationFlags {
+  readonly task?: string;
+  readonly raw?: boolean;
+  readonly system?: string;
+  readonly stats?: boolean;
+  readonly json?: boolean;
+}
+
+/** Milliseconds since the process began, and counts, of one answer. */
+interface Timing {
+  started: number;
+  firstToken: number;
+  lastToken: number;
+  promptTokens: number;
+  newTokens: number;
+}
+
+/** `lapidary run`: one prompt in, streamed text out. */
+export async function run(argument: string, flags: RunFlags): Promise<void> {
+  const prompt = argument !== "" ? argument : await promptFromStdin();
+  const id = flags.model ?? DEFAULT_MODEL;
+  const abort = new AbortController();
+  process.once("SIGINT", () => abort.abort());
+  const options = await loadingOptions(id, flags, abort.signal);
+  const [tokenizer, model] = await Promise.all([AutoTokenizer.from_pretrained(id, locations(options)), loadOnDevice(id, options, flags)]);
+  try {
+    process.stderr.write(`${describeModel(model)}\n`);
+    const ids = encodePrompt(tokenizer, prompt, flags);
+    const timing: Timing = { started: performance.now(), firstToken: 0, lastToken: 0, promptTokens: ids.length, newTokens: 0 };
+    const text = await generateText(model, tokenizer, ids, flags, timing, abort.signal);
+    const stats = statistics(timing);
+    if (flags.json === true) {
+      process.stdout.write(`${JSON.stringify({ model: id, prompt, generated_text: text, dtype: flags.dtype ?? "auto", memory: model.memory(), stats }, null, 2)}\n`);
+    } else if (flags.stats === true) {
+      process.stderr.write(formatStats(stats));
+    }
+  } finally {
+    await model.dispose();
+  }
+}
+
+async function promptFromStdin(): Promise<string> {
+  if (process.stdin.isTTY) throw new InputError('no prompt: write one, as in lapidary run "The capital of France is", or pipe it in');
+  const text = (await readAll(process.stdin)).replace(/\n$/, "");
+  if (text === "") throw new InputError("no prompt: standard input is empty");
+  return text;
+}
+
+/** Fetches the files first, with a bar, the notice and the choice of storage, so that loading afterwards finds them. */
+async function loadingOptions(id: string, flags: RunFlags, signal: AbortSignal): Promise<PretrainedOptions> {
+  const bar = progressBar();
+  const options: PretrainedOptions = { ...pretrainedOptions(flags), progress_callback: bar.callback, signal };
+  const files = await ModelFiles.find(id, options).finally(bar.clear);
+  try {
+    if (files.resolved.notice !== undefined) process.stderr.write(`${files.resolved.notice}\n`);
+    if (flags.dtype !== undefined) return options;
+    const checkpoint = await files.checkpoint();
+    const bytes = [...checkpoint.tensors.values()].reduce((sum, slice) => sum + slice.length, 0);
+    if (checkpoint.format !== "safetensors" || bytes <= LARGE_CHECKPOINT) return options;
+    process.stderr.write(`weights of ${(bytes / 1e9).toFixed(1)} GB: running in 8 bits (--dtype auto keeps them as they are)\n`);
+    return { ...options, dtype: "q8" };
+  } finally {
+    await files.close();
+  }
+}
+
+/** What a tokenizer needs to be found. */
+function locations({ dtype: _dtype, threads: _threads, ...rest }: PretrainedOptions): PretrainedOptions {
+  return rest;
+}
+
+async function loadOnDevice(id: string, options: PretrainedOptions, flags: RunFlags): Promise<Gemma3ForCausalLM> {
+  const { devices, mayFallBack } = devicesToTry(flags.device);
+  const bar = progressBar();
+  const reasons: string[] = [];
+  for (const device of devices) {
+    const model = await AutoModelForCausalLM.from_pretrained(id, { ...options, device, progress_callback: bar.callback }).finally(bar.clear);
+    try {
+      await model.prepare();
+      if (reasons.length > 0) process.stderr.write(`no accelerator could be used, running on the processor (${reasons.join("; ")})\n`);
+      return model;
+    } catch (error) {
+      await model.dispose();
+      if (!mayFallBack || device === "cpu" || !(error instanceof RuntimeError)) throw error;
+      reasons.push(`${device}: ${error.message}`);
+    }
+  }
+  throw new RuntimeError("no device could be used");
+}
+
+/** What runs: name, where it came from, how the weights are stored. */
+function describeModel(model: Gemma3ForCausalLM): string {
+  const storage = Object.entries(model.memory().weights)
+    .filter(([, bytes]) => bytes > 1e6)
+    .map(([name, bytes]) => `${name} ${(bytes / 1e6).toFixed(0)} MB`);
+  return `${model.source}; ${storage.join(", ")}; ${model.engine}, ${model.device}`;
+}
+
+function encodePrompt(tokenizer: PreTrainedTokenizer, prompt: string, flags: RunFlags): number[] {
+  const asChat = tokenizer.chat_template !== null && tokenizer.chat_template !== undefined && flags.raw !== true && flags.task === undefined;
+  if (!asChat) {
+    if (flags.system !== undefined) throw new InputError("--system needs a model with a chat template, without --raw and --task");
+    return [...tokenizer.encode(prompt)];
+  }
+  const messages = [...(flags.system === undefined ? [] : [{ role: "system", content: flags.system }]), { role: "user", content: prompt }];
+  return (tokenizer.apply_chat_template(messages, { add_generation_prompt: true, return_tensor: false }) as number[]).flat();
+}
+
+async function generateText(
+  model: Gemma3ForCausalLM,
+  tokenizer: PreTrainedTokenizer,
+  ids: readonly number[],
+  flags: RunFlags,
+  timing: Timing,
+  signal: AbortSignal,
+): Promise<string> {
+  let text = "";
+  const streams = flags.json !== true && (flags.numBeams ?? 1) === 1;
+  const streamer = new TextStreamer(tokenizer, {
+    skip_prompt: true,
+    skip_special_tokens: true,
+    callback_function: (piece: string) => {
+      text += piece;
+      if (streams) process.stdout.write(piece);
+    },
+    token_callback_function: () => {
+      timing.lastToken = performance.now();
+      if (timing.newTokens++ === 0) timing.firstToken = timing.lastToken;
+    },
+  });
+  const output = await model.generate({
+    input_ids: new Tensor("int64", ids.map(BigInt), [1, ids.length]),
+    ...generationOptions(flags),
+    tokenizer,
+    signal,
+    ...((flags.numBeams ?? 1) === 1 ? { streamer } : {}),
+  });
+  if ((flags.numBeams ?? 1) > 1) {
+    timing.firstToken = timing.lastToken = performance.now();
+    const row = (output as Tensor).tolist()[0] as bigint[];
+    timing.newTokens = row.length - ids.length;
+    text = tokenizer.decode(row.slice(ids.length), { skip_special_tokens: true });
+    if (flags.json !== true) process.stdout.write(text);
+  }
+  if (flags.json !== true) process.stdout.write("\n");
+  return text;
+}
+
+interface Statistics {
+  readonly prompt_tokens: number;
+  readonly new_tokens: number;
+  /** Seconds from the start of the process. */
+  readonly time_to_first_token: number;
+  /** Tokens a second. */
+  readonly prefill: number;
+  readonly decode: number;
+  /** Bytes. */
+  readonly peak_memory: number;
+  readonly anonymous_memory: number | null;
+  readonly file_backed_memory: number | null;
+}
+
+function statistics({ started, firstToken, lastToken, promptTokens, newTokens }: Timing): Statistics {
+  const memory = memoryUsage();
+  return {
+    prompt_tokens: promptTokens,
+    new_tokens: newTokens,
+    time_to_first_token: firstToken / 1000,
+    prefill: promptTokens / ((firstToken - started) / 1000),
+    decode: newTokens > 1 ? (newTokens - 1) / ((lastToken - firstToken) / 1000) : 0,
+    peak_memory: memory.peakResident,
+    anonymous_memory: memory.anonymous ?? null,
+    file_backed_memory: memory.fileBacked ?? null,
+  };
+}
+
+function formatStats(stats: Statistics): string {
+  const megabytes = (bytes: number | null): string => (bytes === null ? "unknown" : `${(bytes / 1e6).toFixed(0)} MB`);
+  return [
+    `first token   ${stats.time_to_first_token.toFixed(2)} s after the start of the program`,
+    `prefill       ${stats.prefill.toFixed(1)} tok/s (${stats.prompt_tokens} tokens)`,
+    `decode        ${stats.decode.toFixed(1)} tok/s (${stats.new_tokens} tokens)`,
+    `memory        peak ${megabytes(stats.peak_memory)}; now ${megabytes(stats.anonymous_memory)} of its own, ${megabytes(stats.file_backed_memory)} mapped from files`,
+    "",
+  ].join("\n");
+}
