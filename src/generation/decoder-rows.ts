@@ -1,0 +1,165 @@
+import { InputError } from "../errors.ts";
+import { Tensor } from "../tensor.ts";
+import type { Decoder, DecoderCache, DecoderStep } from "./decoder.ts";
+
+export interface DecoderRowsOptions {
+  /** A cache that holds the beginnings of the rows. It is changed, and stays the caller's. */
+  readonly cache: DecoderCache | undefined;
+  /** The prompts are only what follows the cache's content. */
+  readonly continues: boolean;
+  readonly use_cache: boolean;
+  /** Positions to reserve for each row. */
+  readonly capacity: number;
+  /** Tokens of the prompt per step; all at once without. */
+  readonly chunk: number | undefined;
+  readonly output_hidden_states: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** What the model says about the rows' next tokens. */
+export interface RowsStep {
+  /** Views that the next step overwrites; undefined for rows that were left out. */
+  readonly logits: (Float32Array | undefined)[];
+  /** One [rows, new positions, hidden_size] per layer, when asked for. */
+  readonly hidden_states: Tensor[] | undefined;
+}
+
+/** The rows of one generation on their way through a decoder, with a cache or, where unwanted, without. */
+export class DecoderRows {
+  readonly #decoder: Decoder;
+  readonly #options: DecoderRowsOptions;
+  #cache: DecoderCache | undefined;
+  /** Whole rows, when there is no cache to hold them. */
+  #rows: number[][] = [];
+
+  constructor(decoder: Decoder, options: DecoderRowsOptions) {
+    this.#decoder = decoder;
+    this.#options = options;
+    this.#cache = options.cache;
+  }
+
+  /** The cache, if one is in use. */
+  get cache(): DecoderCache | undefined {
+    return this.#options.use_cache ? this.#cache : undefined;
+  }
+
+  /** Runs the prompts, then makes `copies` rows of each: the prompt is computed once for all of them. */
+  async prefill(prompts: readonly number[][], copies: number): Promise<RowsStep> {
+    const { continues, chunk, use_cache } = this.#options;
+    let feed = prompts.map((row) => [...row]);
+    if (use_cache) {
+      if (this.#cache === undefined) {
+        this.#cache = this.#decoder.createCache(prompts.length, this.#options.capacity);
+      } else if (!continues) {
+        feed = uncached(prompts, this.#cache);
+      }
+    } else {
+      this.#rows = feed;
+    }
+    const longest = Math.max(...feed.map((row) => row.length));
+    // Chunks are counted from the end, so that the last one has the last token of every row.
+    for (let left = longest; use_cache && chunk !== undefined && left > chunk; left -= chunk) {
+      await this.#run(feed.map((row) => row.slice(cut(row, left), cut(row, left - chunk))));
+      feed = feed.map((row) => row.slice(cut(row, left - chunk)));
+    }
+    const sources = prompts.flatMap((_, row) => new Array<number>(copies).fill(row));
+    const step = await this.#run(feed);
+    if (copies > 1) this.reorder(sources);
+    return this.#rowsStep(step, feed, sources);
+  }
+
+  /** Appends a token to each row, none where it is undefined. */
+  async append(tokens: readonly (number | undefined)[]): Promise<RowsStep> {
+    let feed = tokens.map((token) => (token === undefined ? [] : [token]));
+    if (!this.#options.use_cache) {
+      feed = feed.map((row, r) => (row.length === 0 ? [] : [...this.#rows[r]!, ...row]));
+      this.#rows = this.#rows.map((row, r) => (feed[r]!.length === 0 ? row : feed[r]!));
+    }
+    const step = await this.#run(feed);
+    return this.#rowsStep(
+      step,
+      feed,
+      feed.map((_, row) => row),
+    );
+  }
+
+  /** Row r becomes a copy of the former row `indices[r]`. */
+  reorder(indices: readonly number[]): void {
+    if (!this.#options.use_cache) this.#rows = indices.map((row) => this.#rows[row]!);
+    else if (indices.length !== this.#cache!.batch || indices.some((from, to) => from !== to)) {
+      this.#cache!.reorder(indices);
+    }
+  }
+
+  /** Releases the cache, unless it is the caller's. */
+  dispose(): void {
+    if (this.#cache !== this.#options.cache) this.#cache?.dispose();
+  }
+
+  async #run(rows: number[][]): Promise<DecoderStep> {
+    const { signal, output_hidden_states, use_cache } = this.#options;
+    signal?.throwIfAborted();
+    const options = { output_hidden_states, ...(signal === undefined ? {} : { signal }) };
+    if (use_cache) return this.#decoder.step(rows, this.#cache!, options);
+    const cache = this.#decoder.createCache(rows.length, Math.max(...rows.map((row) => row.length)));
+    try {
+      return await this.#decoder.step(rows, cache, options);
+    } finally {
+      cache.dispose();
+    }
+  }
+
+  #rowsStep(step: DecoderStep, fed: readonly number[][], sources: readonly number[]): RowsStep {
+    const width = this.#decoder.vocab_size;
+    let next = 0;
+    const views = fed.map((row) => {
+      if (row.length === 0) return undefined;
+      next += width;
+      return step.logits.subarray(next - width, next);
+    });
+    const hidden = this.#options.output_hidden_states ? step.hidden_states : undefined;
+    return {
+      logits: sources.map((row) => views[row]),
+      hidden_states: hidden?.map((layer) => padStates(layer, fed, sources)),
+    };
+  }
+}
+
+/** The index in `row` that `fromEnd` tokens follow. */
+function cut(row: readonly number[], fromEnd: number): number {
+  return Math.max(0, row.length - fromEnd);
+}
+
+/** What of each row the cache does not hold yet: one token at least, since logits come from somewhere. */
+function uncached(rows: readonly number[][], cache: DecoderCache): number[][] {
+  if (cache.batch !== rows.length) {
+    throw new InputError(`past_key_values holds ${cache.batch} rows, input_ids has ${rows.length}`, {
+      option: "past_key_values",
+    });
+  }
+  rows.forEach((row, r) => {
+    if (cache.lengths[r]! > row.length) {
+      throw new InputError(
+        `past_key_values holds ${cache.lengths[r]} positions of row ${r}, input_ids only ${row.length}: it must hold the whole sequence`,
+        { option: "past_key_values" },
+      );
+    }
+  });
+  if (rows.some((row, r) => cache.lengths[r] === row.length)) cache.crop(-1);
+  return rows.map((row, r) => row.slice(cache.lengths[r]!));
+}
+
+/** From [all new tokens, hidden_size] to [rows, new positions, hidden_size], rows aligned at the right. */
+function padStates(states: Float32Array, fed: readonly number[][], sources: readonly number[]): Tensor {
+  const total = fed.reduce((sum, row) => sum + row.length, 0);
+  const width = states.length / total;
+  const length = Math.max(...fed.map((row) => row.length));
+  const starts = fed.map((_, r) => fed.slice(0, r).reduce((sum, row) => sum + row.length, 0) * width);
+  const out = new Float32Array(sources.length * length * width);
+  sources.forEach((source, r) => {
+    const count = fed[source]!.length;
+    const from = starts[source]!;
+    out.set(states.subarray(from, from + count * width), (r * length + length - count) * width);
+  });
+  return new Tensor("float32", out, [sources.length, length, width]);
+}

@@ -1,0 +1,76 @@
+/** What lapidary exports of generation. */
+export type { Decoder, DecoderCache, DecoderStep } from "./decoder.ts";
+export {
+  type GenerateContext,
+  type GenerateOptions,
+  type GenerateResult,
+  generate,
+} from "./generate.ts";
+export { GenerationConfig, type GenerationFields, type GenerationOptions } from "./generation-config.ts";
+export {
+  CandidateWarper,
+  LogitsProcessor,
+  type LogitsProcessorCall,
+  LogitsProcessorList,
+  LogitsWarper,
+  type TokenRows,
+} from "./logits-processors/base.ts";
+export {
+  NoBadWordsLogitsProcessor,
+  type SequenceBias,
+  SequenceBiasLogitsProcessor,
+} from "./logits-processors/bias.ts";
+export type { Candidates } from "./logits-processors/candidates.ts";
+export {
+  EpsilonLogitsWarper,
+  EtaLogitsWarper,
+  LogitNormalization,
+  TypicalLogitsWarper,
+} from "./logits-processors/entropy-warpers.ts";
+export {
+  ExponentialDecayLengthPenalty,
+  ForcedBOSTokenLogitsProcessor,
+  ForcedEOSTokenLogitsProcessor,
+  MinLengthLogitsProcessor,
+  MinNewTokensLengthLogitsProcessor,
+} from "./logits-processors/length.ts";
+export {
+  EncoderNoRepeatNGramLogitsProcessor,
+  EncoderRepetitionPenaltyLogitsProcessor,
+  NoRepeatNGramLogitsProcessor,
+  RepetitionPenaltyLogitsProcessor,
+} from "./logits-processors/repetition.ts";
+export {
+  InfNanRemoveLogitsProcessor,
+  type PrefixAllowedTokensFn,
+  PrefixConstrainedLogitsProcessor,
+  SuppressTokensAtBeginLogitsProcessor,
+  SuppressTokensLogitsProcessor,
+} from "./logits-processors/tokens.ts";
+export {
+  type FilterOptions,
+  MinPLogitsWarper,
+  TemperatureLogitsWarper,
+  TopHLogitsWarper,
+  TopKLogitsWarper,
+  TopPLogitsWarper,
+} from "./logits-processors/warpers.ts";
+export { softmax } from "./math.ts";
+export type {
+  GenerateBeamDecoderOnlyOutput,
+  GenerateDecoderOnlyOutput,
+  GenerateOutput,
+} from "./output.ts";
+export { Random } from "./sampling.ts";
+export {
+  EosTokenCriteria,
+  InterruptableStoppingCriteria,
+  MaxLengthCriteria,
+  MaxTimeCriteria,
+  StoppingCriteria,
+  type StoppingCriteriaCall,
+  StoppingCriteriaList,
+  StopStringCriteria,
+  type TokenDecoder,
+} from "./stopping.ts";
+export { BaseStreamer, TextIteratorStreamer, TextStreamer, type TextStreamerOptions } from "./streamer.ts";
