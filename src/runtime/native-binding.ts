@@ -1,5 +1,6 @@
 /** Values bound to a session's inputs and outputs: everything that a run needs, laid out once in C's form. */
 import { InputError, RuntimeError } from "../errors.ts";
+import { stopAtExit } from "./exit.ts";
 import type { NativeSession } from "./native-session.ts";
 import { NativeValue } from "./native-value.ts";
 import type { CArgument, OrtApi, Pointer } from "./ort-api.ts";
@@ -69,6 +70,7 @@ export class NativeBinding implements Binding {
     signal?.throwIfAborted();
     const { api } = this.#session;
     const terminate = (): void => api.check("RunOptionsSetTerminate", this.#runOptions);
+    const finished = stopAtExit(terminate);
     signal?.addEventListener("abort", terminate, { once: true });
     try {
       await api.checkAsync("Run", ...this.#arguments);
@@ -76,6 +78,7 @@ export class NativeBinding implements Binding {
       if (!signal?.aborted) throw error;
     } finally {
       signal?.removeEventListener("abort", terminate);
+      finished();
     }
     if (signal?.aborted) {
       api.check("RunOptionsUnsetTerminate", this.#runOptions);

@@ -19,7 +19,7 @@ export class NativeValue implements RuntimeValue {
     checkTensor(tensor);
     const { api } = session;
     const dims = BigInt64Array.from(tensor.dims, BigInt);
-    this.tensor = tensor;
+    this.tensor = { type: tensor.type, data: tensor.data, dims: [...tensor.dims] }; // ours: it keeps the memory
     this.#session = session;
     this.pointer = api.create(
       "CreateTensorWithDataAsOrtValue",

@@ -1,4 +1,5 @@
 /** The native engine: ONNX Runtime's C API, called through koffi. */
+import { stopAtExit } from "./exit.ts";
 import { NativeSession } from "./native-session.ts";
 import { type ResolvedOptions, resolveOptions } from "./options.ts";
 import { loadOrtApi, type OrtApi, OutSlot, type Pointer } from "./ort-api.ts";
@@ -55,6 +56,7 @@ async function load(api: OrtApi, sessionOptions: Pointer, options: SessionOption
   const { model, signal } = options;
   const cancel = (): void => api.check("SessionOptionsSetLoadCancellationFlag", sessionOptions, true);
   const out = new OutSlot(api);
+  const finished = stopAtExit(cancel);
   signal?.addEventListener("abort", cancel, { once: true });
   try {
     const address = api.address(model);
@@ -71,6 +73,8 @@ async function load(api: OrtApi, sessionOptions: Pointer, options: SessionOption
     throw error;
   } finally {
     signal?.removeEventListener("abort", cancel);
+    finished();
+    keepReachable(model, out);
   }
   if (signal?.aborted) {
     api.release("ReleaseSession", out.value);
@@ -78,3 +82,6 @@ async function load(api: OrtApi, sessionOptions: Pointer, options: SessionOption
   }
   return out.value;
 }
+
+/** Called after a wait: V8 may collect an object as soon as no code after the wait mentions it. */
+function keepReachable(..._objects: readonly unknown[]): void {}
