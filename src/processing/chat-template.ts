@@ -1,4 +1,5 @@
 import { InputError } from "../errors.ts";
+import { pythonText, type TemplateValue } from "./python-repr.ts";
 
 /** One turn. Templates read `role` and `content`; further keys (tool_calls, name …) are theirs to use. */
 export interface ChatMessage {
@@ -25,14 +26,30 @@ class TemplateMessage extends Error {}
 
 /** The part of @huggingface/jinja in use; its own declarations do not resolve under Node's module rules. */
 interface Jinja {
-  readonly Environment: new () => { set(name: string, value: unknown): unknown };
-  readonly Interpreter: new (environment: object) => JinjaInterpreter;
-  readonly Template: new (source: string) => { readonly parsed: unknown };
+  readonly Environment: new () => JinjaEnvironment;
+  readonly Interpreter: new (environment: JinjaEnvironment) => JinjaInterpreter;
+  readonly Template: new (source: string) => { readonly parsed: JinjaNode };
+}
+
+interface JinjaEnvironment {
+  /** Returns the value as the engine holds it. */
+  set(name: string, value: unknown): TemplateValue;
 }
 
 interface JinjaInterpreter {
-  run(program: unknown): { readonly value: unknown };
-  evaluate(statement: unknown, environment: unknown): { readonly value: unknown };
+  run(program: JinjaNode): TemplateValue;
+  evaluate(node: JinjaNode | undefined, environment: JinjaEnvironment): TemplateValue;
+}
+
+interface JinjaNode {
+  readonly type: string;
+  readonly operand?: JinjaNode;
+  readonly filter?: { readonly value?: unknown };
+}
+
+/** Stands for an operand that has been evaluated already. */
+interface EvaluatedNode extends JinjaNode {
+  readonly result: TemplateValue;
 }
 
 let jinja: Jinja | undefined;
@@ -89,21 +106,34 @@ function render(engine: Jinja, source: string, variables: Readonly<Record<string
     if (value !== undefined) environment.set(name, value);
   }
   let steps = 0;
-  let longest = 0;
   class BoundedInterpreter extends engine.Interpreter {
-    override evaluate(statement: unknown, scope: unknown): { readonly value: unknown } {
+    override evaluate(node: JinjaNode | undefined, scope: JinjaEnvironment): TemplateValue {
       if (++steps > MAX_STEPS) throw new InputError("chat template: it takes too many steps");
-      const result = super.evaluate(statement, scope);
+      if (node?.type === EVALUATED) return (node as EvaluatedNode).result;
+      const result = super.evaluate(this.#withTextOperand(node, scope), scope);
       const { value } = result;
-      if (typeof value === "string" || Array.isArray(value)) longest = Math.max(longest, value.length);
-      if (longest > MAX_RENDERED)
+      if ((typeof value === "string" || Array.isArray(value)) && value.length > MAX_RENDERED) {
         throw new InputError(`chat template: it makes more than ${MAX_RENDERED} characters`);
+      }
       return result;
+    }
+
+    /** Python's text filters take the text of any value; the engine's take texts only. */
+    #withTextOperand(node: JinjaNode | undefined, scope: JinjaEnvironment): JinjaNode | undefined {
+      if (node?.type !== "FilterExpression" || !TEXT_FILTERS.has(node.filter?.value)) return node;
+      const operand = this.evaluate(node.operand, scope);
+      const isContainer = ["ArrayValue", "TupleValue", "ObjectValue"].includes(operand.type);
+      const result = isContainer ? new engine.Environment().set("text", pythonText(operand)) : operand;
+      const evaluated: EvaluatedNode = { type: EVALUATED, result };
+      return { ...node, operand: evaluated };
     }
   }
   const { parsed } = new engine.Template(source);
   return new BoundedInterpreter(environment).run(parsed).value as string;
 }
+
+const EVALUATED = "Evaluated";
+const TEXT_FILTERS: ReadonlySet<unknown> = new Set(["trim", "upper", "lower", "title", "capitalize"]);
 
 const FUNCTIONS = {
   raise_exception: (message: unknown): never => {

@@ -62,10 +62,9 @@ async function readCache(file: string | undefined): Promise<TokenizerParts | und
   try {
     const { tables, settings } = deserializeTokenizer(await readWhole(file), file);
     return { engine: new GemmaBpe(tables), settings };
-  } catch (error) {
-    // A missing or damaged cache is rebuilt; what is wrong with the source itself shows then.
-    if (error instanceof CheckpointError || isMissing(error)) return undefined;
-    throw error;
+  } catch {
+    // Missing, unreadable or damaged: it is made anew, and what is wrong with the source itself shows then.
+    return undefined;
   }
 }
 
@@ -94,7 +93,9 @@ async function build(source: TokenizerSource): Promise<TokenizerParts> {
     throw new CheckpointError("tokenizer: neither a folder nor a GGUF file was given");
   }
   if (source.cacheFile !== undefined && parts.engine instanceof GemmaBpe) {
-    await writeAtomically(source.cacheFile, serializeTokenizer(parts.engine.tables, parts.settings));
+    const bytes = serializeTokenizer(parts.engine.tables, parts.settings);
+    // A full or read-only disk costs the next start some time, not this one its tokenizer.
+    await writeAtomically(source.cacheFile, bytes).catch(() => undefined);
   }
   return parts;
 }
