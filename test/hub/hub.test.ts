@@ -3,7 +3,7 @@ import { lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { ProgressInfo } from "../../src/checkpoints/download.ts";
+import { download, type ProgressInfo } from "../../src/checkpoints/download.ts";
 import { cachedSnapshot, fetchSnapshot } from "../../src/checkpoints/hub.ts";
 import { type ResolvedModel, type ResolveOptions, resolveModel } from "../../src/checkpoints/resolve.ts";
 import { env } from "../../src/env.ts";
@@ -421,6 +421,30 @@ describe("hostile servers", () => {
     await start();
     hub.commit = "../../../../escape";
     expect((await failure(pull())).message).toContain("commit");
+  });
+
+  it("takes neither more than announced nor what does not fit on the disk", async () => {
+    await start();
+    const target = join(folder, "file");
+    const request = {
+      url: `${hub.endpoint}/${ID}/resolve/${COMMIT}/config.json`,
+      target,
+      label: "file",
+      limits: QUICK,
+    };
+    const partial = `${target}.incomplete`;
+    expect((await failure(download({ ...request, partial, size: 10 }))).message).toContain(
+      "the server offers 29 bytes",
+    );
+    expect((await failure(download({ ...request, partial, maxSize: 10 }))).message).toContain(
+      "the allowed 10",
+    );
+    expect((await failure(download({ ...request, partial, size: 1e15 }))).message).toMatch(
+      /1000000000 MB are needed/,
+    );
+    expect(await readdir(folder)).toEqual([]);
+    await download({ ...request, partial });
+    expect(await readFile(target, "utf8")).toBe(FILES["config.json"]);
   });
 
   it("refuses to write where it may not", async () => {

@@ -116,7 +116,13 @@ export class HubStandIn {
 
   private answerInfo(response: ServerResponse): void {
     const siblings = [...this.files.keys()].map((rfilename) => ({ rfilename }));
-    json(response, 200, { _id: "1", id: this.id, sha: this.commit, siblings, lastModified: "2025-01-01" });
+    json(response, 200, {
+      _id: "1",
+      id: this.id,
+      sha: this.commit,
+      siblings,
+      lastModified: "2025-01-01T00:00:00.000Z",
+    });
   }
 
   private answerTree(response: ServerResponse): void {
