@@ -1,15 +1,15 @@
 /** lapidary's public API: Transformers.js' names and call forms, then HF Python's where Transformers.js has none. */
 export { AutoConfig, AutoModelForCausalLM } from "./api/auto.ts";
-export { AutoTokenizer, type TokenizerOptions } from "./api/auto-tokenizer.ts";
 export { CausalLM, type CausalLMOutput, type ModelMemory } from "./api/causal-lm.ts";
 export type { DecoderForwardInputs } from "./api/decoder-forward.ts";
 export { Gemma3ForCausalLM, Gemma3TextModel } from "./api/gemma3.ts";
 export type { IdsInput } from "./api/inputs.ts";
 export type { DtypeOption, PretrainedOptions, ProgressCallback, ProgressInfo } from "./api/options.ts";
+export { AutoTokenizer, GemmaTokenizer, GemmaTokenizerFast, type TokenizerOptions } from "./api/tokenizers.ts";
 export { type ResolvedModel, type ResolveOptions, resolveModel } from "./checkpoints/resolve.ts";
 export { env } from "./env.ts";
 export { CheckpointError, ConfigError, GraphError, HubError, InputError, LapidaryError, RuntimeError } from "./errors.ts";
 export * from "./generation/public.ts";
 export { Gemma3TextConfig } from "./models/gemma3/config.ts";
-export { GemmaTokenizer, GemmaTokenizerFast, PreTrainedTokenizer } from "./processing/tokenizer.ts";
+export { PreTrainedTokenizer } from "./processing/tokenizer.ts";
 export { Tensor } from "./tensor.ts";

@@ -1,8 +1,9 @@
 import { Callable } from "../callable.ts";
 import { ConfigError, rejectUnknownOptions } from "../errors.ts";
-import { generate, type GenerateOptions, type GenerateResult } from "../generation/generate.ts";
+import { type GenerateOptions, generate } from "../generation/generate.ts";
 import { GenerationConfig } from "../generation/generation-config.ts";
 import { KeyValueCache } from "../generation/kv-cache.ts";
+import type { GenerateOutput } from "../generation/output.ts";
 import { TransformerDecoder } from "../generation/transformer-decoder.ts";
 import type { JsonObject } from "../models/config-reader.ts";
 import type { Device } from "../runtime/session.ts";
@@ -87,8 +88,12 @@ export abstract class CausalLM<Config extends object> extends Callable<(inputs: 
   }
 
   /** Continues `input_ids`; see GenerationConfig for the options. */
-  generate(options: GenerateOptions): Promise<GenerateResult> {
-    return generate(this.#decoder, { ...options, generation_config: options.generation_config ?? this.generation_config });
+  generate(options: GenerateOptions & { return_dict_in_generate: true }): Promise<GenerateOutput>;
+  generate(options: GenerateOptions & { return_dict_in_generate?: false | undefined }): Promise<Tensor>;
+  generate(options: GenerateOptions): Promise<Tensor | GenerateOutput>;
+  generate(options: GenerateOptions): Promise<Tensor | GenerateOutput> {
+    const { max_position_embeddings } = this.config as { max_position_embeddings?: number };
+    return generate(this.#decoder, options, { generation_config: this.generation_config, max_position_embeddings });
   }
 
   /** As in HF; a model stays on the device that it was loaded on. */

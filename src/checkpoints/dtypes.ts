@@ -2,7 +2,7 @@ import type { CheckpointDtype } from "./checkpoint.ts";
 import { excerpt } from "./strict-json.ts";
 
 /** How a dtype lies in a file: `bytes` for every `block` elements of the last axis. */
-export interface DtypeLayout {
+interface DtypeLayout {
   readonly block: number;
   readonly bytes: number;
 }

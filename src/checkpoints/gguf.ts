@@ -27,8 +27,7 @@ const MAX_TENSORS = 1_000_000;
 const MAX_AXES = 4;
 
 /** What the header of a GGUF file says; the tensors have the file's own names. */
-export interface GgufHeader {
-  readonly version: number;
+interface GgufHeader {
   readonly metadata: ReadonlyMap<string, MetadataValue>;
   readonly tensors: readonly TensorSlice[];
 }
@@ -56,7 +55,7 @@ export async function openGguf(path: string): Promise<Checkpoint> {
  * is unknown until it has been parsed, so it is read in growing chunks and parsed again after each; as they grow by
  * a factor this costs little.
  */
-export async function readGgufHeader(open: OpenFiles, file: FoundFile): Promise<GgufHeader> {
+async function readGgufHeader(open: OpenFiles, file: FoundFile): Promise<GgufHeader> {
   let bytes = await open.read(file.realPath, 0, Math.min(FIRST_CHUNK, file.size));
   for (;;) {
     try {
@@ -74,7 +73,7 @@ export async function readGgufHeader(open: OpenFiles, file: FoundFile): Promise<
 }
 
 function parseHeader(cursor: GgufCursor, file: FoundFile): GgufHeader {
-  const version = readVersion(cursor);
+  checkVersion(cursor);
   const tensorCount = cursor.count(MIN_TENSOR);
   const entryCount = cursor.count(MIN_ENTRY);
   if (tensorCount > MAX_TENSORS || entryCount > MAX_ENTRIES) {
@@ -98,10 +97,10 @@ function parseHeader(cursor: GgufCursor, file: FoundFile): GgufHeader {
   }
   const dataStart = Math.ceil(cursor.position / alignment) * alignment;
   const tensors = infos.map((info) => toSlice(info, file, dataStart, alignment));
-  return { version, metadata, tensors: sortByOffset(tensors, file.path) };
+  return { metadata, tensors: sortByOffset(tensors, file.path) };
 }
 
-function readVersion(cursor: GgufCursor): number {
+function checkVersion(cursor: GgufCursor): void {
   const magic = cursor.u32();
   const version = cursor.u32();
   const swapped = Buffer.from("FUGG").readUInt32LE();
@@ -111,7 +110,6 @@ function readVersion(cursor: GgufCursor): number {
   }
   if (magic !== MAGIC) cursor.fail("is not a GGUF file: it does not begin with GGUF");
   if (version !== 2 && version !== 3) cursor.fail(`GGUF version ${version}, expected 2 or 3`);
-  return version;
 }
 
 function checkWhole(cursor: GgufCursor, metadata: ReadonlyMap<string, MetadataValue>): void {
@@ -123,7 +121,7 @@ function checkWhole(cursor: GgufCursor, metadata: ReadonlyMap<string, MetadataVa
 
 function readAlignment(cursor: GgufCursor, metadata: ReadonlyMap<string, MetadataValue>): number {
   const alignment = metadata.get("general.alignment") ?? DEFAULT_ALIGNMENT;
-  const valid = typeof alignment === "number" && alignment > 0 && Number.isInteger(Math.log2(alignment));
+  const valid = typeof alignment === "number" && alignment >= 1 && Number.isInteger(Math.log2(alignment));
   if (valid && alignment <= 2 ** 31) return alignment;
   return cursor.fail("metadata general.alignment is not a power of two");
 }

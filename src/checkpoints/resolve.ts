@@ -29,6 +29,9 @@ export interface ResolveOptions {
   limits?: Readonly<NetworkLimits> | undefined;
 }
 
+/** A folder that holds one of these is a model's, or at least its tokenizer's. */
+const FOLDER_MARKS = ["config.json", "adapter_config.json", "tokenizer.json"];
+
 /** A model on this machine. */
 export interface ResolvedModel {
   /** A folder with config.json and weights, or a .gguf file. */
@@ -124,7 +127,7 @@ async function modelAt(path: string, options: ResolveOptions, certain: boolean):
   const wanted: Wanted = { subfolder: options.subfolder, file: options.file };
   const folder = join(path, folderPrefix(wanted));
   const names = await readdir(folder).catch((): string[] => []);
-  const isFolderModel = names.includes("config.json") || names.includes("adapter_config.json");
+  const isFolderModel = FOLDER_MARKS.some((mark) => names.includes(mark));
   if (isFolderModel && options.file === undefined) return folder;
   const ggufs = ggufModels(names);
   if (options.file !== undefined || ggufs.length === 1) {
@@ -134,7 +137,7 @@ async function modelAt(path: string, options: ResolveOptions, certain: boolean):
     throw new HubError(`${folder}: several .gguf files: name one with \`file\`: ${ggufs.join(", ")}`);
   }
   if (!certain) return undefined;
-  throw new HubError(`${folder}: holds neither config.json nor a .gguf file`);
+  throw new HubError(`${folder}: holds neither ${FOLDER_MARKS.join(", ")} nor a .gguf file`);
 }
 
 async function takePackage(

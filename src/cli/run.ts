@@ -1,6 +1,6 @@
 import { text as readAll } from "node:stream/consumers";
 import { AutoModelForCausalLM } from "../api/auto.ts";
-import { AutoTokenizer } from "../api/auto-tokenizer.ts";
+import { AutoTokenizer } from "../api/tokenizers.ts";
 import type { Gemma3ForCausalLM } from "../api/gemma3.ts";
 import { ModelFiles } from "../api/model-files.ts";
 import type { PretrainedOptions } from "../api/options.ts";

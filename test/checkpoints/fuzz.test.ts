@@ -97,14 +97,16 @@ const jsonToken = fc.oneof(
   fc.constantFrom('"__metadata__"', '"a"', '"dtype"', '"../x.safetensors"', '"model.safetensors.index.json"'),
 );
 
-/** Replaces one number or string of a JSON text, keeping a safetensors prefix right. */
-const jsonMutation = fc.tuple(place, jsonToken).map(([where, token]): Mutation => {
+const jsonParts = fc.constantFrom(/"[^"]*"|-?\d+/g, /\[[^[\]]*\]|\{[^{}]*\}/g);
+
+/** Replaces one number, string, array or object of a JSON text, keeping a safetensors prefix right. */
+const jsonMutation = fc.tuple(place, jsonParts, jsonToken).map(([where, part, token]): Mutation => {
   return (bytes) => {
     const start = bytes.indexOf("{");
     const hasPrefix = start === 8;
     const end = hasPrefix ? Math.min(bytes.length, 8 + Number(bytes.readUIntLE(0, 6))) : bytes.length;
     const json = bytes.toString("latin1", Math.max(start, 0), end);
-    const tokens = [...json.matchAll(/"[^"]*"|-?\d+/g)];
+    const tokens = [...json.matchAll(part)];
     const chosen = tokens[Math.floor(where * tokens.length)];
     if (chosen === undefined) return bytes;
     const changed = Buffer.from(
@@ -219,12 +221,14 @@ describe("damaged checkpoints", () => {
         JSON.stringify({ weight_map: { a: "1.safetensors", b: "1.safetensors", c: "2.safetensors" } }),
       ),
     };
+    for (const [name, bytes] of Object.entries(files)) write(join(shards, name), bytes);
     const change = fc.tuple(fc.constantFrom(...Object.keys(files)), fc.oneof(byteMutation, jsonMutation));
     const property = fc.asyncProperty(fc.array(change, { minLength: 1, maxLength: 3 }), async (changes) => {
-      const damaged = { ...files };
-      for (const [name, mutate] of changes) damaged[name] = mutate(damaged[name]!);
+      const damaged: Record<string, Buffer> = {};
+      for (const [name, mutate] of changes) damaged[name] = mutate(damaged[name] ?? files[name]!);
       for (const [name, bytes] of Object.entries(damaged)) write(join(shards, name), bytes);
       await opensOrRefuses(open, 1000);
+      for (const name of Object.keys(damaged)) write(join(shards, name), files[name]!);
     });
     await fc.assert(property, parameters);
   });
@@ -248,9 +252,30 @@ describe("damaged checkpoints", () => {
     const bytes = ggufBytes(tinyGemma3());
     const headerEnd = bytes.indexOf("blk.1.attn_q.weight") + 64;
     const path = join(folder, "b.gguf");
-    for (const value of [0xffn, 0x7fff_ffffn, 0xffff_ffffn, 2n ** 40n, 2n ** 63n]) {
-      for (let offset = 4; offset < headerEnd; offset += 3) {
-        await opensOrRefuses(write(path, put(bytes, offset, value, 8)), bytes.length);
+    const values = [0xffn, 0x7fff_ffffn, 0xffff_ffffn, 2n ** 40n, 2n ** 63n];
+    for (const value of values) {
+      for (let offset = 4; offset < headerEnd; offset += 5) {
+        const width = value < 2n ** 32n && offset % 2 === 0 ? 4 : 8;
+        await opensOrRefuses(write(path, put(bytes, offset, value, width)), bytes.length);
+      }
+    }
+  });
+
+  it("a GGUF file's configuration, each number as every other", async () => {
+    const path = join(folder, "c.gguf");
+    const values = [
+      { u32: 0 },
+      { u32: 1 },
+      { u32: 2 ** 32 - 1 },
+      { i32: -1 },
+      { u64: 2n ** 63n },
+      { f32: 0.5 },
+    ];
+    const others = [{ f32: Number.NaN }, { f64: 1e300 }, { string: "" }, { bool: 1 }, { array: [], of: 8 }];
+    for (const [key] of tinyGemma3().metadata!) {
+      for (const value of [...values, ...others]) {
+        const bytes = ggufBytes(tinyGemma3({ [key]: value }));
+        await opensOrRefuses(write(path, bytes), bytes.length);
       }
     }
   });
