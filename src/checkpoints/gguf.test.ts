@@ -140,10 +140,11 @@ describe("openGguf", () => {
     });
     expect(checkpoint.tensors.get("b")!.offset % 256).toBe(0);
     await checkpoint.close();
-    await expect(open({ metadata: alignment(0) })).rejects.toThrow("general.alignment is not a power of two");
-    await expect(open({ metadata: alignment(24) })).rejects.toThrow(
-      "general.alignment is not a power of two",
-    );
+    const refused = [{ u32: 0 }, { u32: 24 }, { f32: 0.5 }, { string: "32" }];
+    for (const value of refused) {
+      const opening = open({ metadata: [["general.alignment", value]] });
+      await expect(opening).rejects.toThrow("metadata general.alignment is not a power of two");
+    }
   });
 
   it.each<[string, GgufContent, string]>([
