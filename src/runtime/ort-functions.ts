@@ -53,7 +53,7 @@ export type FunctionName =
   | "SessionOptionsSetLoadCancellationFlag";
 
 /** A parameter's type in C, see above. */
-export type CType = "ptr" | "str" | "strs" | "int" | "size" | "bool" | "void";
+type CType = "ptr" | "str" | "strs" | "int" | "size" | "bool" | "void";
 
 /** One entry of the table: index, result and parameters. A result of "status" is checked by the caller's wrapper. */
 export interface FunctionSpec {

@@ -4,10 +4,10 @@ import { describeTensor } from "./element-types.ts";
 import type { HostTensor, RuntimeValue, ValueInfo } from "./session.ts";
 
 /** Which side of a graph a name is on, as messages say it. */
-export type Side = "input" | "output";
+type Side = "input" | "output";
 
 /** "float32[batch, 640]", as messages show what a model declares. */
-export function describeInfo(info: ValueInfo): string {
+function describeInfo(info: ValueInfo): string {
   const dims = info.dims?.map((dim) => (dim === undefined ? "?" : String(dim))).join(", ") ?? "...";
   return `${info.type ?? "unknown type"}[${dims}]`;
 }
