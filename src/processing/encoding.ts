@@ -122,28 +122,27 @@ export function fillTemplate(
   return out;
 }
 
-/** Pads rows (in place) and returns their masks. `length` undefined: nothing is padded. */
+/** Pads rows to `length` (undefined: not at all) and makes their masks. */
 export function padRows(
-  rows: number[][],
+  rows: readonly number[][],
   length: number | undefined,
   side: "left" | "right",
   padId: number | undefined,
-): number[][] {
-  return rows.map((row) => {
-    const mask = row.map(() => 1);
-    const missing = length === undefined ? 0 : length - row.length;
-    if (missing <= 0) return mask;
-    if (padId === undefined)
+): { rows: number[][]; masks: number[][] } {
+  const padded: number[][] = [];
+  const masks: number[][] = [];
+  for (const row of rows) {
+    const ones = new Array<number>(row.length).fill(1);
+    const missing = Math.max(0, (length ?? 0) - row.length);
+    if (missing > 0 && padId === undefined) {
       throw new InputError("padding: the tokenizer has no pad_token", { option: "padding" });
-    const pads = new Array<number>(missing).fill(padId);
-    const zeros = new Array<number>(missing).fill(0);
-    if (side === "left") {
-      row.splice(0, row.length, ...pads.concat(row));
-      return zeros.concat(mask);
     }
-    for (const pad of pads) row.push(pad);
-    return mask.concat(zeros);
-  });
+    const pads = new Array<number>(missing).fill(padId ?? 0);
+    const zeros = new Array<number>(missing).fill(0);
+    padded.push(side === "left" ? pads.concat(row) : row.concat(pads));
+    masks.push(side === "left" ? zeros.concat(ones) : ones.concat(zeros));
+  }
+  return { rows: padded, masks };
 }
 
 /** int64 [rows, length]; rows of different lengths are an InputError. */

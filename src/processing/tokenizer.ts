@@ -158,13 +158,9 @@ export class PreTrainedTokenizer extends Callable<TokenizerCall> {
     const pairs = pairTexts(texts, options.text_pair, batched);
     const limits = encodingLimits(options, this.model_max_length);
     const special = options.add_special_tokens ?? true;
-    const rows = texts.map((one, i) => this.#encodeRow(one, pairs?.[i], special, limits));
-    const masks = padRows(
-      rows,
-      this.#padLength(rows, options),
-      this.#paddingSide(options),
-      this.pad_token_id,
-    );
+    const encoded = texts.map((one, i) => this.#encodeRow(one, pairs?.[i], special, limits));
+    const length = this.#padLength(encoded, options);
+    const { rows, masks } = padRows(encoded, length, this.#paddingSide(options), this.pad_token_id);
     const withMask = options.return_attention_mask ?? true;
     if (options.return_tensor ?? true) {
       return new BatchEncoding(rowsToTensor(rows), withMask ? rowsToTensor(masks) : undefined);
