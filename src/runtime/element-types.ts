@@ -44,7 +44,7 @@ export function allocateTensor(type: ElementType, dims: readonly number[]): Host
 }
 
 /** The number of elements of a shape: 1 for a scalar. */
-export function elementCount(dims: readonly number[]): number {
+function elementCount(dims: readonly number[]): number {
   let count = 1;
   for (const dim of dims) count *= dim;
   return count;

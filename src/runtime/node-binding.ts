@@ -43,6 +43,7 @@ async function createSession(options: SessionOptions): Promise<Session> {
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       executionMode: "sequential",
+      enableMemPattern: false,
       graphOptimizationLevel: optimization,
       logSeverityLevel: FATAL,
       extra: Object.fromEntries(config),

@@ -6,6 +6,13 @@ import { defaultThreads } from "./threads.ts";
 /** Session config key: the folder that external data locations are relative to. */
 const EXTERNAL_DATA_FOLDER_KEY = "session.model_external_initializers_file_folder_path";
 
+/**
+ * Overridden by the caller's config. By default the threads of a session go on spinning after a run, in wait for the
+ * next one, at the expense of the JavaScript between the two; measured with 2 ms of it on two busy cores, a step's
+ * median fell from 95 to 74 ms. Without any spinning ("session.intra_op.allow_spinning": "0") it fell to 52.
+ */
+const DEFAULT_CONFIG = { "session.force_spinning_stop": "1" } as const;
+
 const OPTIMIZATIONS = ["disabled", "basic", "extended", "all"] as const;
 const DEVICES = ["cpu", "cuda", "webgpu"] as const;
 
@@ -28,7 +35,7 @@ export function resolveOptions(options: SessionOptions): ResolvedOptions {
   }
   checkChoice("device", device, DEVICES);
   checkChoice("optimization", optimization, OPTIMIZATIONS);
-  const config = new Map<string, string>();
+  const config = new Map<string, string>(Object.entries(DEFAULT_CONFIG));
   if (options.externalDataFolder !== undefined) {
     config.set(EXTERNAL_DATA_FOLDER_KEY, options.externalDataFolder);
   }

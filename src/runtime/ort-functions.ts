@@ -14,8 +14,8 @@ export type FunctionName =
   | "CreateSessionFromArray"
   | "Run"
   | "CreateSessionOptions"
+  | "SetOptimizedModelFilePath"
   | "SetSessionExecutionMode"
-  | "EnableMemPattern"
   | "DisableMemPattern"
   | "SetSessionGraphOptimizationLevel"
   | "SetIntraOpNumThreads"
@@ -78,8 +78,8 @@ export const ORT_FUNCTIONS: Readonly<Record<FunctionName, FunctionSpec>> = {
   CreateSessionFromArray: status(8, "ptr", "ptr", "size", "ptr", "ptr"),
   Run: status(9, "ptr", "ptr", "ptr", "ptr", "size", "ptr", "size", "ptr"),
   CreateSessionOptions: status(10, "ptr"),
+  SetOptimizedModelFilePath: status(11, "ptr", "str"),
   SetSessionExecutionMode: status(13, "ptr", "int"),
-  EnableMemPattern: status(16, "ptr"),
   DisableMemPattern: status(17, "ptr"),
   SetSessionGraphOptimizationLevel: status(23, "ptr", "int"),
   SetIntraOpNumThreads: status(24, "ptr", "int"),

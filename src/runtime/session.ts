@@ -54,6 +54,8 @@ export interface SessionOptions {
   readonly device?: Device;
   /** "disabled" keeps Casts of stored half-precision weights out of memory; "all" is the default. */
   readonly optimization?: "disabled" | "basic" | "extended" | "all";
+  /** Where to write the optimised graph; native engine only, not on Windows, whose paths are UTF-16. */
+  readonly optimizedModelPath?: string;
   /** Further session config entries of ONNX Runtime. */
   readonly config?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
@@ -101,6 +103,8 @@ export interface Session {
 /** Makes sessions; `native.ts` has the C API through koffi, `node-binding.ts` onnxruntime-node's own API. */
 export interface Engine {
   readonly name: string;
+  /** Whether it is ONNX Runtime's C API, with all that this offers. */
+  readonly native?: boolean;
   /** Why this engine stands in for the native one; undefined where it was asked for. */
   readonly fallbackReason?: string;
   createSession(options: SessionOptions): Promise<Session>;

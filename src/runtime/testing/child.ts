@@ -9,7 +9,7 @@ const RUNTIME = fileURLToPath(new URL("..", import.meta.url));
 const ROOT = join(RUNTIME, "..", "..");
 
 /** What a child printed and how it ended. */
-export interface ChildResult {
+interface ChildResult {
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
@@ -22,7 +22,7 @@ export interface CompiledRuntime {
   remove(): void;
 }
 
-export interface ChildOptions {
+interface ChildOptions {
   readonly nodeArguments?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
 }
