@@ -6,7 +6,7 @@
 The sets have the format of the golden data (`--golden-make` is the `make` folder beside it, whose `goldenlib`
 gives case folders, tokenizer and the check that repeats every call on moved weights). What is here is the choice
 of sizes: head sizes 12 and 20 (no multiple of 8), one key/value head, odd windows, generation far past the
-window, biases, soft-capped logits. Each set stays under half a megabyte, so that it can live in git.
+window, soft-capped logits. Each set stays under half a megabyte, so that it can live in git.
 
 Needs torch 2.13 and transformers 5.18. Two runs on one machine give the same bytes.
 """
@@ -51,10 +51,10 @@ SETS = {
         rope_factor=4.0,
     ),
     "h16": dict(
-        description="head_dim 16, one key/value head, window 7, biases in the attention, rope without scaling",
+        description="head_dim 16, one key/value head, window 7, rope without scaling",
         weight_seed=303,
         config=dict(hidden_size=20, intermediate_size=28, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
-                    query_pre_attn_scalar=24, sliding_window=7, attention_bias=True),
+                    query_pre_attn_scalar=24, sliding_window=7),
         rope_factor=None,
     ),
 }

@@ -33,7 +33,7 @@ export class Twins {
       const config = existsSync(configFile) ? await readJson(configFile) : {};
       config.add_bos_token = true;
       config.add_eos_token = setting === "embedding";
-      if (setting === "embedding") config.padding_side = "right";
+      if (setting === "embedding") Object.assign(config, { padding_side: "right", eos_token: "<eos>" });
       await writeFile(path.join(twin, "tokenizer_config.json"), JSON.stringify(config));
       return twin;
     });
