@@ -20,7 +20,7 @@ export class GenerationConfig {
   early_stopping: boolean | "never" | null = null;
   /** Seconds, after which the current step is the last. */
   max_time: number | null = null;
-  stop_strings: string | string[] | null = null;
+  stop_strings: string | readonly string[] | null = null;
 
   // Strategy
   do_sample: boolean | null = null;
@@ -56,15 +56,15 @@ export class GenerationConfig {
   length_penalty: number | null = null;
   no_repeat_ngram_size: number | null = null;
   encoder_no_repeat_ngram_size: number | null = null;
-  bad_words_ids: number[][] | null = null;
+  bad_words_ids: readonly (readonly number[])[] | null = null;
   renormalize_logits: boolean | null = null;
   forced_bos_token_id: number | null = null;
-  forced_eos_token_id: number | number[] | null = null;
+  forced_eos_token_id: number | readonly number[] | null = null;
   remove_invalid_values: boolean | null = null;
   /** [start, factor], start counted from the end of the prompt. */
-  exponential_decay_length_penalty: [number, number] | null = null;
-  suppress_tokens: number[] | null = null;
-  begin_suppress_tokens: number[] | null = null;
+  exponential_decay_length_penalty: readonly [number, number] | null = null;
+  suppress_tokens: readonly number[] | null = null;
+  begin_suppress_tokens: readonly number[] | null = null;
   sequence_bias: SequenceBias | null = null;
   token_healing: boolean | null = null;
   guidance_scale: number | null = null;
@@ -82,7 +82,7 @@ export class GenerationConfig {
   pad_token_id: number | null = null;
   bos_token_id: number | null = null;
   /** One id, a list, or []: nothing but lengths, times and criteria ends a row. */
-  eos_token_id: number | number[] | null = null;
+  eos_token_id: number | readonly number[] | null = null;
   decoder_start_token_id: number | number[] | null = null;
 
   // Assisted generation

@@ -107,13 +107,18 @@ export class MaxTimeCriteria extends StoppingCriteria {
     super();
     const options = namedArguments("MaxTimeCriteria", ["max_time", "initial_timestamp"], given);
     this.max_time = numberWhere("max_time", options.max_time, "a number of seconds", (n) => n >= 0);
-    const start = options.initial_timestamp ?? Date.now() / 1000;
+    const start = options.initial_timestamp ?? secondsNow();
     this.initial_timestamp = numberWhere("initial_timestamp", start, "a time in seconds");
   }
 
   override _call(): boolean {
-    return Date.now() / 1000 - this.initial_timestamp > this.max_time;
+    return secondsNow() - this.initial_timestamp >= this.max_time;
   }
+}
+
+/** Seconds since 1970, without the leaps of a clock that is set meanwhile. */
+function secondsNow(): number {
+  return (performance.timeOrigin + performance.now()) / 1000;
 }
 
 /** Ends rows whose last token is one of the end tokens. */
@@ -203,14 +208,22 @@ export class StopStringCriteria extends StoppingCriteria {
   }
 
   #completes(window: number[]): boolean {
-    const options = { skip_special_tokens: false };
-    const text = this.tokenizer.decode(window, options);
+    const text = this.tokenizer.decode(window, { skip_special_tokens: false });
     if (!this.stop_strings.some((stop) => text.includes(stop))) return false;
-    const before = this.tokenizer.decode(window.slice(0, -1), options);
+    const settled = this.#settled(window, text);
+    // A match has to reach into what the last token added or, as the end of a character, changed.
+    return this.stop_strings.some((stop) => text.indexOf(stop, Math.max(0, settled - stop.length + 1)) >= 0);
+  }
+
+  /** Characters of `text` that the last token has nothing to do with. */
+  #settled(window: number[], text: string): number {
+    // A byte can only complete the last character; without it the whole run of bytes might decode to nothing.
+    if (isByteToken(this.tokenizer, window.at(-1)!))
+      return text.length - (Array.from(text).at(-1)?.length ?? 0);
+    const before = this.tokenizer.decode(window.slice(0, -1), { skip_special_tokens: false });
     let same = 0;
     while (same < before.length && before[same] === text[same]) same++;
-    // A match has to reach into what the last token added or, as the end of a character, changed.
-    return this.stop_strings.some((stop) => text.indexOf(stop, Math.max(0, same - stop.length + 1)) >= 0);
+    return same;
   }
 }
 

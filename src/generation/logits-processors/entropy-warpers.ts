@@ -1,5 +1,5 @@
 import { numberWhere } from "../checks.ts";
-import { logSumExp } from "../math.ts";
+import { exponentials, largest, logSumExp } from "../math.ts";
 import { CandidateWarper, namedArguments } from "./base.ts";
 import type { Candidates } from "./candidates.ts";
 import { kthLargest, massCrossing } from "./selection.ts";
@@ -26,14 +26,11 @@ export class TypicalLogitsWarper extends CandidateWarper {
 
   override warp(candidates: Candidates): void {
     const { logits, count } = candidates;
-    const shift = logSumExp(logits, count);
-    const weights = new Float32Array(count);
-    for (let i = 0; i < count; i++) weights[i] = Math.exp(logits[i]! - shift);
-    const entropy = entropyOf(logits, weights, count, shift);
+    const { weights, total, shift, entropy } = distribution(logits, count);
     // The nearest first: keys descend with the distance from the entropy.
     const keys = new Float32Array(count);
     for (let i = 0; i < count; i++) keys[i] = -Math.abs(shift - logits[i]! - entropy);
-    const { key } = massCrossing(keys, weights, count, this.mass);
+    const { key } = massCrossing(keys, weights, count, this.mass * total);
     const least = kthLargest(keys, count, Math.min(this.min_tokens_to_keep, count));
     candidates.keepFrom(Math.min(key, least), keys);
   }
@@ -82,23 +79,30 @@ export class EtaLogitsWarper extends CandidateWarper {
 
   override warp(candidates: Candidates): void {
     const { logits, count } = candidates;
-    const shift = logSumExp(logits, count);
-    const weights = new Float32Array(count);
-    for (let i = 0; i < count; i++) weights[i] = Math.exp(logits[i]! - shift);
-    const entropy = entropyOf(logits, weights, count, shift);
+    const { shift, entropy } = distribution(logits, count);
     const eta = Math.min(this.epsilon, Math.sqrt(this.epsilon) * Math.exp(-entropy));
     const bound = shift + Math.log(eta);
     candidates.keepFrom(Math.min(bound, leastKept(candidates, this.min_tokens_to_keep)));
   }
 }
 
-/** In nats, of probabilities whose logits minus `shift` are their logarithms. */
-function entropyOf(logits: Float32Array, probabilities: Float32Array, count: number, shift: number): number {
-  let entropy = 0;
-  for (let i = 0; i < count; i++) {
-    if (probabilities[i]! > 0) entropy -= probabilities[i]! * (logits[i]! - shift);
-  }
-  return entropy;
+interface Distribution {
+  /** Probabilities times `total`. */
+  readonly weights: Float32Array;
+  readonly total: number;
+  /** A logit minus this is the logarithm of its probability. */
+  readonly shift: number;
+  /** In nats. */
+  readonly entropy: number;
+}
+
+function distribution(logits: Float32Array, count: number): Distribution {
+  const max = largest(logits, count);
+  const weights = new Float32Array(count);
+  const total = exponentials(logits, max, weights, count);
+  let distance = 0;
+  for (let i = 0; i < count; i++) if (weights[i]! > 0) distance += weights[i]! * (max - logits[i]!);
+  return { weights, total, shift: max + Math.log(total), entropy: Math.log(total) + distance / total };
 }
 
 /** Turns scores into log-probabilities. Last in every chain (`renormalize_logits`). */

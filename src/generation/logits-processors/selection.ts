@@ -50,13 +50,15 @@ const BUCKETS = 4096;
 /**
  * Walks from the largest key down, the higher index first among equals (as a stable ascending sort read backwards),
  * and stops where the weights met so far reach `mass`. A histogram finds the bucket in which that happens; only its
- * entries are sorted. -Infinity with all ties when the mass is never reached.
+ * entries are sorted. -Infinity with all ties when the mass is never reached. Entries that weigh less than `floor` are
+ * known to come after the crossing.
  */
 export function massCrossing(
   keys: Float32Array,
   weights: Float32Array,
   count: number,
   mass: number,
+  floor = 0,
 ): Crossing {
   const [low, high] = finiteBounds(keys, count);
   const scale = high > low ? (BUCKETS - 1) / Math.min(high - low, RANGE) : 0;
@@ -64,6 +66,7 @@ export function massCrossing(
   const sums = new Float64Array(BUCKETS);
   const counts = new Int32Array(BUCKETS);
   for (let i = 0; i < count; i++) {
+    if (weights[i]! < floor) continue;
     const bucket = bucketOf(keys[i]!);
     sums[bucket] = sums[bucket]! + weights[i]!;
     counts[bucket] = counts[bucket]! + 1;
@@ -73,7 +76,9 @@ export function massCrossing(
     // A little slack, since the sum in order of index rounds differently from the sum in order of size.
     if (gathered + sums[bucket]! >= mass * (1 - 1e-12)) {
       const packed = new Float64Array(counts[bucket]!);
-      for (let i = 0, n = 0; i < count; i++) if (bucketOf(keys[i]!) === bucket) packed[n++] = pack(keys, i);
+      for (let i = 0, n = 0; i < count; i++) {
+        if (weights[i]! >= floor && bucketOf(keys[i]!) === bucket) packed[n++] = pack(keys, i);
+      }
       const found = walk(packed.sort(), keys, weights, gathered, mass);
       if (found !== undefined) return found;
     }

@@ -78,7 +78,10 @@ export class TopPLogitsWarper extends CandidateWarper {
     const { logits, count } = candidates;
     const weights = new Float32Array(count);
     const total = exponentials(logits, largest(logits, count), weights, count);
-    const { key, ties } = massCrossing(logits, weights, count, this.top_p * total);
+    const mass = this.top_p * total;
+    // All tokens under this together have less than the rest, so none of them can belong to the mass.
+    const floor = (total - mass) / count;
+    const { key, ties } = massCrossing(logits, weights, count, mass, floor);
     const least = leastKept(candidates, this.min_tokens_to_keep);
     if (least < key) candidates.keepFrom(least);
     else candidates.keepFrom(key, logits, Math.max(ties, this.min_tokens_to_keep > 1 ? count : 1));
