@@ -60,15 +60,18 @@ export function massCrossing(
   mass: number,
   floor = 0,
 ): Crossing {
-  const [low, high] = finiteBounds(keys, count);
+  const entries = heavyEntries(weights, count, floor);
+  const [low, high] = finiteBounds(keys, entries);
   const scale = high > low ? (BUCKETS - 1) / Math.min(high - low, RANGE) : 0;
-  const bucketOf = (key: number): number => Math.min(BUCKETS - 1, (high - key) * scale) | 0;
+  const buckets = new Uint16Array(entries.length);
   const sums = new Float64Array(BUCKETS);
   const counts = new Int32Array(BUCKETS);
-  for (let i = 0; i < count; i++) {
-    if (weights[i]! < floor) continue;
-    const bucket = bucketOf(keys[i]!);
-    sums[bucket] = sums[bucket]! + weights[i]!;
+  for (let n = 0; n < entries.length; n++) {
+    const index = entries[n]!;
+    const distance = (high - keys[index]!) * scale;
+    const bucket = distance < BUCKETS - 1 ? distance | 0 : BUCKETS - 1;
+    buckets[n] = bucket;
+    sums[bucket] = sums[bucket]! + weights[index]!;
     counts[bucket] = counts[bucket]! + 1;
   }
   let gathered = 0;
@@ -76,8 +79,8 @@ export function massCrossing(
     // A little slack, since the sum in order of index rounds differently from the sum in order of size.
     if (gathered + sums[bucket]! >= mass * (1 - 1e-12)) {
       const packed = new Float64Array(counts[bucket]!);
-      for (let i = 0, n = 0; i < count; i++) {
-        if (weights[i]! >= floor && bucketOf(keys[i]!) === bucket) packed[n++] = pack(keys, i);
+      for (let n = 0, to = 0; to < packed.length; n++) {
+        if (buckets[n] === bucket) packed[to++] = pack(keys, entries[n]!);
       }
       const found = walk(packed.sort(), keys, weights, gathered, mass);
       if (found !== undefined) return found;
@@ -121,11 +124,18 @@ function pack(keys: Float32Array, index: number): number {
   return ordered * INDEX_SPAN + index;
 }
 
-function finiteBounds(keys: Float32Array, count: number): [number, number] {
+function heavyEntries(weights: Float32Array, count: number, floor: number): Int32Array {
+  const entries = new Int32Array(count);
+  let heavy = 0;
+  for (let i = 0; i < count; i++) if (weights[i]! >= floor) entries[heavy++] = i;
+  return entries.subarray(0, heavy);
+}
+
+function finiteBounds(keys: Float32Array, entries: Int32Array): [number, number] {
   let low = Number.POSITIVE_INFINITY;
   let high = Number.NEGATIVE_INFINITY;
-  for (let i = 0; i < count; i++) {
-    const key = keys[i]!;
+  for (let n = 0; n < entries.length; n++) {
+    const key = keys[entries[n]!]!;
     if (key > high) high = key;
     if (key < low && key > Number.NEGATIVE_INFINITY) low = key;
   }
