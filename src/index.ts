@@ -5,10 +5,23 @@ export type { DecoderForwardInputs } from "./api/decoder-forward.ts";
 export { Gemma3ForCausalLM, Gemma3TextModel } from "./api/gemma3.ts";
 export type { IdsInput } from "./api/inputs.ts";
 export type { DtypeOption, PretrainedOptions, ProgressCallback, ProgressInfo } from "./api/options.ts";
-export { AutoTokenizer, GemmaTokenizer, GemmaTokenizerFast, type TokenizerOptions } from "./api/tokenizers.ts";
+export {
+  AutoTokenizer,
+  GemmaTokenizer,
+  GemmaTokenizerFast,
+  type TokenizerOptions,
+} from "./api/tokenizers.ts";
 export { type ResolvedModel, type ResolveOptions, resolveModel } from "./checkpoints/resolve.ts";
 export { env } from "./env.ts";
-export { CheckpointError, ConfigError, GraphError, HubError, InputError, LapidaryError, RuntimeError } from "./errors.ts";
+export {
+  CheckpointError,
+  ConfigError,
+  GraphError,
+  HubError,
+  InputError,
+  LapidaryError,
+  RuntimeError,
+} from "./errors.ts";
 export * from "./generation/public.ts";
 export { Gemma3TextConfig } from "./models/gemma3/config.ts";
 export { PreTrainedTokenizer } from "./processing/tokenizer.ts";

@@ -10,15 +10,21 @@ const CONFIGS: Readonly<Record<string, new (config: JsonObject) => Gemma3TextCon
   gemma3_text: Gemma3TextConfig,
 };
 
-const CAUSAL_LMS: Readonly<Record<string, { from_pretrained(id: string, options: PretrainedOptions): Promise<Gemma3ForCausalLM> }>> = {
+const CAUSAL_LMS: Readonly<
+  Record<string, { from_pretrained(id: string, options: PretrainedOptions): Promise<Gemma3ForCausalLM> }>
+> = {
   gemma3_text: Gemma3ForCausalLM,
 };
 
 function lookUp<T>(table: Readonly<Record<string, T>>, config: object, id: string, what: string): T {
   const { model_type } = config as { model_type?: unknown };
-  const found = typeof model_type === "string" && Object.hasOwn(table, model_type) ? table[model_type] : undefined;
+  const found =
+    typeof model_type === "string" && Object.hasOwn(table, model_type) ? table[model_type] : undefined;
   if (found !== undefined) return found;
-  throw new ConfigError(`${id}: model_type ${JSON.stringify(model_type)} has no ${what}; supported are ${Object.keys(table).join(", ")}`, { key: "model_type" });
+  throw new ConfigError(
+    `${id}: model_type ${JSON.stringify(model_type)} has no ${what}; supported are ${Object.keys(table).join(", ")}`,
+    { key: "model_type" },
+  );
 }
 
 /** Reads a configuration without its weights. */
@@ -39,7 +45,9 @@ export class AutoConfig {
 export class AutoModelForCausalLM {
   static async from_pretrained(id: string, options: PretrainedOptions = {}): Promise<Gemma3ForCausalLM> {
     checkPretrainedOptions(options, "AutoModelForCausalLM.from_pretrained");
-    const config = isJsonObject(options.config) ? options.config : await AutoConfig.from_pretrained(id, options);
+    const config = isJsonObject(options.config)
+      ? options.config
+      : await AutoConfig.from_pretrained(id, options);
     return lookUp(CAUSAL_LMS, config, id, "language model").from_pretrained(id, options);
   }
 }

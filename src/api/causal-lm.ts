@@ -7,9 +7,9 @@ import type { GenerateOutput } from "../generation/output.ts";
 import { TransformerDecoder } from "../generation/transformer-decoder.ts";
 import type { JsonObject } from "../models/config-reader.ts";
 import type { Device } from "../runtime/session.ts";
-import { Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
 import { causalLoss, type DecoderForwardInputs, forwardDecoder } from "./decoder-forward.ts";
-import { DecoderSessions, type DecoderParts } from "./decoder-sessions.ts";
+import { type DecoderParts, DecoderSessions } from "./decoder-sessions.ts";
 import { idRows } from "./inputs.ts";
 import type { LoadedModel } from "./pretrained-model.ts";
 
@@ -44,7 +44,9 @@ export interface ModelMemory {
 }
 
 /** A decoder with a language-model head: called for logits, or asked to generate. */
-export abstract class CausalLM<Config extends object> extends Callable<(inputs: DecoderForwardInputs) => Promise<CausalLMOutput>> {
+export abstract class CausalLM<Config extends object> extends Callable<
+  (inputs: DecoderForwardInputs) => Promise<CausalLMOutput>
+> {
   readonly config: Config;
   readonly generation_config: GenerationConfig;
   readonly device: Device;
@@ -56,17 +58,22 @@ export abstract class CausalLM<Config extends object> extends Callable<(inputs: 
   readonly #decoder: TransformerDecoder;
   readonly #loaded: LoadedModel;
 
-  protected constructor(loaded: LoadedModel, config: Config, parts: Omit<DecoderParts, "weights">) {
+  protected constructor(loaded: LoadedModel, config: Config, parts: Omit<DecoderParts, "weights" | "pack">) {
     super();
     this.config = config;
-    this.generation_config = GenerationConfig.from_object(loaded.generation_config ?? tokenIds(loaded.config));
+    this.generation_config = GenerationConfig.from_object(
+      loaded.generation_config ?? tokenIds(loaded.config),
+    );
     this.device = loaded.options.device;
     this.engine = loaded.engine.name;
     this.source = loaded.source;
     this.#loaded = loaded;
     const { engine, options } = loaded;
     const threads = options.threads === undefined ? {} : { threads: options.threads };
-    this.#sessions = new DecoderSessions({ ...parts, weights: loaded.weights.weights }, { engine, device: options.device, ...threads });
+    this.#sessions = new DecoderSessions(
+      { ...parts, weights: loaded.weights.weights, pack: loaded.weights.pack },
+      { engine, device: options.device, ...threads },
+    );
     this.#decoder = new TransformerDecoder(this.#sessions);
   }
 
@@ -93,12 +100,16 @@ export abstract class CausalLM<Config extends object> extends Callable<(inputs: 
   generate(options: GenerateOptions): Promise<Tensor | GenerateOutput>;
   generate(options: GenerateOptions): Promise<Tensor | GenerateOutput> {
     const { max_position_embeddings } = this.config as { max_position_embeddings?: number };
-    return generate(this.#decoder, options, { generation_config: this.generation_config, max_position_embeddings });
+    return generate(this.#decoder, options, {
+      generation_config: this.generation_config,
+      max_position_embeddings,
+    });
   }
 
   /** As in HF; a model stays on the device that it was loaded on. */
   to(device: string): this {
-    if (device !== this.device && device !== "auto") throw new ConfigError(`the model is on ${this.device}; load it with device: "${device}" instead`);
+    if (device !== this.device && device !== "auto")
+      throw new ConfigError(`the model is on ${this.device}; load it with device: "${device}" instead`);
     return this;
   }
 
@@ -109,8 +120,13 @@ export abstract class CausalLM<Config extends object> extends Callable<(inputs: 
 
   /** Bytes of weights and cache. */
   memory(): ModelMemory {
-    const perToken = this.#sessions.layers.filter((layer) => layer.window === null).reduce((sum, layer) => sum + 8 * layer.kv_heads * layer.head_dim, 0);
-    return { weights: Object.fromEntries(this.#loaded.weights.bytesByStorage), cache_bytes_per_token: perToken };
+    const perToken = this.#sessions.layers
+      .filter((layer) => layer.window === null)
+      .reduce((sum, layer) => sum + 8 * layer.kv_heads * layer.head_dim, 0);
+    return {
+      weights: Object.fromEntries(this.#loaded.weights.bytesByStorage),
+      cache_bytes_per_token: perToken,
+    };
   }
 
   /** Bytes that the cache of a context takes: sliding layers hold their window and a chunk at most. */

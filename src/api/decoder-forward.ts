@@ -34,15 +34,25 @@ export interface DecoderForwardResult {
 }
 
 /** One forward call over a padded batch: padding is taken off the rows and put back around the results. */
-export async function forwardDecoder(decoder: TransformerDecoder, inputs: DecoderForwardInputs): Promise<DecoderForwardResult> {
+export async function forwardDecoder(
+  decoder: TransformerDecoder,
+  inputs: DecoderForwardInputs,
+): Promise<DecoderForwardResult> {
   const ids = idRows(inputs.input_ids, "input_ids");
   const [batch, length] = [ids.length, ids[0]!.length];
   if (length === 0) throw new InputError("input_ids: there is no token", { option: "input_ids" });
-  const spans = rowSpans(inputs.attention_mask && idRows(inputs.attention_mask, "attention_mask"), batch, length);
+  const spans = rowSpans(
+    inputs.attention_mask && idRows(inputs.attention_mask, "attention_mask"),
+    batch,
+    length,
+  );
   if (inputs.position_ids !== undefined) checkPositions(idRows(inputs.position_ids, "position_ids"), spans);
   const keep = checkKeep(inputs.logits_to_keep ?? 0, length);
   const cache = inputs.past_key_values ?? decoder.createCache(batch, length);
-  if (!(cache instanceof KeyValueCache)) throw new InputError("past_key_values: expected the cache that an earlier call returned", { option: "past_key_values" });
+  if (!(cache instanceof KeyValueCache))
+    throw new InputError("past_key_values: expected the cache that an earlier call returned", {
+      option: "past_key_values",
+    });
   const rightPadded = spans.some(({ end }) => end < length);
   const step = await decoder.step(
     ids.map((row, r) => row.slice(spans[r]!.start, spans[r]!.end)),
@@ -64,7 +74,10 @@ export async function forwardDecoder(decoder: TransformerDecoder, inputs: Decode
 export function causalLoss(logits: Tensor, labels: readonly (readonly number[])[]): Tensor {
   const [batch, length, vocab] = logits.dims as [number, number, number];
   if (labels.length !== batch || labels[0]!.length !== length) {
-    throw new InputError(`labels: [${labels.length}, ${labels[0]!.length}] does not match logits of [${batch}, ${length}]`, { option: "labels" });
+    throw new InputError(
+      `labels: [${labels.length}, ${labels[0]!.length}] does not match logits of [${batch}, ${length}]`,
+      { option: "labels" },
+    );
   }
   const data = logits.data as Float32Array;
   let total = 0;
@@ -73,7 +86,8 @@ export function causalLoss(logits: Tensor, labels: readonly (readonly number[])[
     for (let i = 1; i < length; i++) {
       const label = row[i]!;
       if (label === -100) continue;
-      if (label < 0 || label >= vocab) throw new InputError(`labels: ${label} is outside the vocabulary of ${vocab}`, { option: "labels" });
+      if (label < 0 || label >= vocab)
+        throw new InputError(`labels: ${label} is outside the vocabulary of ${vocab}`, { option: "labels" });
       const scores = data.subarray((r * length + i - 1) * vocab, (r * length + i) * vocab);
       total += logSumExp(scores) - scores[label]!;
       count++;
@@ -94,21 +108,33 @@ function logSumExp(scores: Float32Array): number {
 function checkPositions(positions: readonly (readonly number[])[], spans: readonly RowSpan[]): void {
   for (const [r, { start, end }] of spans.entries()) {
     const row = positions[positions.length === 1 ? 0 : r];
-    if (row === undefined || row.length < end) throw new InputError("position_ids: not as many as input_ids", { option: "position_ids" });
+    if (row === undefined || row.length < end)
+      throw new InputError("position_ids: not as many as input_ids", { option: "position_ids" });
     for (let i = start + 1; i < end; i++) {
       if (row[i]! - row[i - 1]! !== 1) {
-        throw new InputError(`position_ids: row ${r} jumps from ${row[i - 1]} to ${row[i]}; only positions that count up are supported`, { option: "position_ids" });
+        throw new InputError(
+          `position_ids: row ${r} jumps from ${row[i - 1]} to ${row[i]}; only positions that count up are supported`,
+          { option: "position_ids" },
+        );
       }
     }
   }
 }
 
 function checkKeep(keep: number, length: number): number {
-  if (!Number.isInteger(keep) || keep < 0) throw new InputError(`logits_to_keep: expected a count, got ${keep}`, { option: "logits_to_keep" });
+  if (!Number.isInteger(keep) || keep < 0)
+    throw new InputError(`logits_to_keep: expected a count, got ${keep}`, { option: "logits_to_keep" });
   return keep === 0 ? length : Math.min(keep, length);
 }
 
-function scatterLogits({ logits }: DecoderStep, spans: readonly RowSpan[], length: number, keep: number, all: boolean, vocab: number): Tensor {
+function scatterLogits(
+  { logits }: DecoderStep,
+  spans: readonly RowSpan[],
+  length: number,
+  keep: number,
+  all: boolean,
+  vocab: number,
+): Tensor {
   const result = new Float32Array(spans.length * keep * vocab);
   let taken = 0;
   for (const [r, { start, end }] of spans.entries()) {

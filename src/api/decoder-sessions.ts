@@ -8,6 +8,7 @@ import type { LayerCacheSpec } from "../models/decoder-inputs.ts";
 import type { DecoderGraphOptions } from "../models/gemma3/text.ts";
 import { bind, type Module } from "../nn/module.ts";
 import type { Device, Engine, Session } from "../runtime/session.ts";
+import { createPreparedSession } from "./prepared-session.ts";
 
 /** A model's module that can trace itself whole. */
 export interface TraceableDecoder extends Module {
@@ -18,6 +19,8 @@ export interface TraceableDecoder extends Module {
 export interface DecoderParts {
   readonly module: TraceableDecoder;
   readonly weights: WeightSource;
+  /** The pack that the quantised weights lie in. */
+  readonly pack?: string | undefined;
   readonly vocab_size: number;
   readonly hidden_size: number;
   readonly layers: readonly LayerCacheSpec[];
@@ -61,27 +64,54 @@ export class DecoderSessions implements DecoderModel {
 
   /** The ONNX model of a variant, and the folder that its external data locations are relative to. */
   serialize(options: DecoderGraphOptions): { model: Uint8Array; externalDataFolder: string } {
-    const graph = new Graph("lapidary");
-    this.#parts.module.trace(graph, options);
     const externalDataFolder = commonFolder(this.#parts.weights);
-    return { model: serializeOnnx(graph, externalDataFolder), externalDataFolder };
+    return { model: serializeOnnx(this.#trace(options), externalDataFolder), externalDataFolder };
   }
 
   async dispose(): Promise<void> {
     const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
-    for (const session of await Promise.allSettled(sessions)) if (session.status === "fulfilled") await session.value.dispose();
+    for (const session of await Promise.allSettled(sessions))
+      if (session.status === "fulfilled") await session.value.dispose();
+  }
+
+  #trace(options: DecoderGraphOptions): Graph {
+    const graph = new Graph("lapidary");
+    this.#parts.module.trace(graph, options);
+    return graph;
   }
 
   #create(options: DecoderGraphOptions): Promise<Session> {
     const { engine, device, threads } = this.#options;
-    return engine.createSession({
-      ...this.serialize(options),
+    const { weights, pack } = this.#parts;
+    const graph = this.#trace(options);
+    const externalDataFolder = commonFolder(weights);
+    const session = {
+      model: serializeOnnx(graph, externalDataFolder),
+      externalDataFolder,
       device,
       ...(threads === undefined ? {} : { threads }),
-      config: sessionConfig(this.#parts.weights),
-    });
+      config: sessionConfig(weights),
+    };
+    const bytes = quantisedBytes(weights);
+    const worthwhile =
+      engine.native === true &&
+      device === "cpu" &&
+      process.platform !== "win32" &&
+      bytes >= MIN_PREPARED_BYTES;
+    if (!worthwhile || pack === undefined) return engine.createSession(session);
+    return createPreparedSession(engine, session, { pack, initializers: graph.initializers, bytes });
   }
+}
+
+/** Small models start as fast without a preparation. */
+const MIN_PREPARED_BYTES = 32 * 2 ** 20;
+
+function quantisedBytes(weights: WeightSource): number {
+  return [...weights.values()].reduce(
+    (sum, weight) => sum + (weight.kind === "nbits" ? weight.codes.length + weight.scales.length : 0),
+    0,
+  );
 }
 
 /**
@@ -105,6 +135,10 @@ function commonFolder(weights: WeightSource): string {
   if (first === undefined) return process.cwd();
   const { root } = parse(first);
   const parts = first.slice(root.length).split(sep);
-  while (parts.length > 0 && !folders.every((folder) => `${folder}${sep}`.startsWith(`${root}${parts.join(sep)}${sep}`))) parts.pop();
+  while (
+    parts.length > 0 &&
+    !folders.every((folder) => `${folder}${sep}`.startsWith(`${root}${parts.join(sep)}${sep}`))
+  )
+    parts.pop();
   return root + parts.join(sep);
 }

@@ -14,14 +14,19 @@ export class Gemma3ForCausalLM extends CausalLM<Gemma3TextConfig> {
   /** Loads a model: a folder, a .gguf file, a hub id, or the name of a pinned package. */
   static async from_pretrained(id: string, options: PretrainedOptions = {}): Promise<Gemma3ForCausalLM> {
     const makeModule = (config: object): Gemma3CausalLMModule => new Gemma3CausalLMModule(textConfig(config));
-    return new Gemma3ForCausalLM(await loadModel(id, options, "Gemma3ForCausalLM.from_pretrained", makeModule));
+    return new Gemma3ForCausalLM(
+      await loadModel(id, options, "Gemma3ForCausalLM.from_pretrained", makeModule),
+    );
   }
 
   private constructor(loaded: LoadedModel) {
     const config = textConfig(loaded.config);
     const rope = [...new Set(config.layer_types)].map((kind) => {
       const { rope_theta, factor } = config.rope_parameters[kind];
-      return [kind, { rope_theta, factor, head_dim: config.head_dim, aligned_head_dim: alignHeadDim(config.head_dim) }] as const;
+      return [
+        kind,
+        { rope_theta, factor, head_dim: config.head_dim, aligned_head_dim: alignHeadDim(config.head_dim) },
+      ] as const;
     });
     super(loaded, config, {
       module: new Gemma3CausalLMModule(config),
@@ -77,5 +82,7 @@ export interface BaseModelOutput {
 }
 
 function textConfig(config: object): Gemma3TextConfig {
-  return config instanceof Gemma3TextConfig ? config : new Gemma3TextConfig(config as Record<string, unknown>);
+  return config instanceof Gemma3TextConfig
+    ? config
+    : new Gemma3TextConfig(config as Record<string, unknown>);
 }

@@ -27,9 +27,22 @@ export class ModelFiles {
 
   /** Finds a model by path, name or hub id, fetching it if it must. */
   static async find(id: string, options: PretrainedOptions): Promise<ModelFiles> {
-    const { revision, cache_dir, local_files_only, source, file, progress_callback, signal, subfolder } = options;
-    const given = { revision, cache_dir, local_files_only, source, file, progress_callback: progress_callback ?? undefined, signal, subfolder };
-    const resolved = await resolveModel(id, Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)));
+    const { revision, cache_dir, local_files_only, source, file, progress_callback, signal, subfolder } =
+      options;
+    const given = {
+      revision,
+      cache_dir,
+      local_files_only,
+      source,
+      file,
+      progress_callback: progress_callback ?? undefined,
+      signal,
+      subfolder,
+    };
+    const resolved = await resolveModel(
+      id,
+      Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+    );
     const isFile = (await stat(resolved.path)).isFile();
     return new ModelFiles(resolved, resolved.path, isFile);
   }
@@ -55,7 +68,8 @@ export class ModelFiles {
     const path = join(this.path, name);
     const found = await stat(path).catch(() => undefined);
     if (found === undefined) return undefined;
-    if (found.size > MAX_JSON_BYTES) throw new ConfigError(`${path}: ${found.size} bytes are too many for a configuration`);
+    if (found.size > MAX_JSON_BYTES)
+      throw new ConfigError(`${path}: ${found.size} bytes are too many for a configuration`);
     let value: unknown;
     try {
       value = JSON.parse(await readFile(path, "utf8"));

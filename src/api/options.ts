@@ -90,7 +90,8 @@ const OTHER_PARTS = ["vision_encoder", "audio_encoder", "encoder_model"];
 export function checkPretrainedOptions(options: object, call: string): void {
   for (const name of NOT_YET) {
     const value = (options as Record<string, unknown>)[name];
-    if (value !== undefined && value !== null) throw new InputError(`${call}: the option "${name}" is not supported yet`, { option: name });
+    if (value !== undefined && value !== null)
+      throw new InputError(`${call}: the option "${name}" is not supported yet`, { option: name });
   }
   rejectUnknownOptions(options, [...KNOWN, ...NOT_YET], call);
 }
@@ -140,7 +141,10 @@ function chooseDevice(value: string | undefined): Device {
     case "gpu":
       return "webgpu";
     default:
-      throw new InputError(`device: unknown device ${JSON.stringify(value)}; expected cpu, cuda, webgpu, gpu or auto`, { option: "device" });
+      throw new InputError(
+        `device: unknown device ${JSON.stringify(value)}; expected cpu, cuda, webgpu, gpu or auto`,
+        { option: "device" },
+      );
   }
 }
 
@@ -152,5 +156,7 @@ function checkThreads(value: number | undefined): number | undefined {
 function checkAttention(value: string | undefined, call: string): void {
   if (value === undefined || value === "sdpa" || value === "auto") return;
   const reason = value === "eager" ? "is not supported yet" : "does not exist here";
-  throw new InputError(`${call}: attn_implementation "${value}" ${reason}; leave it out, or write "sdpa"`, { option: "attn_implementation" });
+  throw new InputError(`${call}: attn_implementation "${value}" ${reason}; leave it out, or write "sdpa"`, {
+    option: "attn_implementation",
+  });
 }

@@ -23,30 +23,53 @@ export interface LoadedModel {
 }
 
 /** Finds a model's files, lets `makeModule` say what it needs, and brings the weights into the form that runs. */
-export async function loadModel(id: string, options: PretrainedOptions, call: string, makeModule: (config: JsonObject) => Module): Promise<LoadedModel> {
+export async function loadModel(
+  id: string,
+  options: PretrainedOptions,
+  call: string,
+  makeModule: (config: JsonObject) => Module,
+): Promise<LoadedModel> {
   const checked = modelOptions(options, call);
-  const [files, engine] = await Promise.all([ModelFiles.find(id, options), loadEngine({ engine: checked.engine })]);
+  const [files, engine] = await Promise.all([
+    ModelFiles.find(id, options),
+    loadEngine({ engine: checked.engine }),
+  ]);
   try {
     const config = (options.config as JsonObject | undefined) ?? (await files.config());
     const request = weightRequest(makeModule(config), checked);
     const weights = await loadWeights(await files.checkpoint(), request, packOptions(id, options));
     const generation_config = await files.json("generation_config.json");
     options.progress_callback?.({ status: "ready", name: id });
-    return { id, config, generation_config, weights, engine, options: checked, source: files.resolved.description };
+    return {
+      id,
+      config,
+      generation_config,
+      weights,
+      engine,
+      options: checked,
+      source: files.resolved.description,
+    };
   } finally {
     await files.close();
   }
 }
 
 /** Every parameter below `module`, which of them run together, and which are tables. */
-export function weightRequest(module: Module, options: Pick<ModelOptions, "dtype" | "tablesDtype">): WeightRequest {
+export function weightRequest(
+  module: Module,
+  options: Pick<ModelOptions, "dtype" | "tablesDtype">,
+): WeightRequest {
   const parameters = namedParameters(module);
   const keys = new Map([...parameters].map(([key, parameter]) => [parameter, key]));
   const modules = [...namedModules(module)];
   return {
     parameters: new Map([...parameters].map(([key, parameter]) => [key, parameter.shape])),
-    groups: modules.flatMap(([, part]) => part.packedTogether.map((group) => group.map((parameter) => keys.get(parameter)!))),
-    tables: new Set(modules.flatMap(([, part]) => (part instanceof Embedding ? [keys.get(part.weight)!] : []))),
+    groups: modules.flatMap(([, part]) =>
+      part.packedTogether.map((group) => group.map((parameter) => keys.get(parameter)!)),
+    ),
+    tables: new Set(
+      modules.flatMap(([, part]) => (part instanceof Embedding ? [keys.get(part.weight)!] : [])),
+    ),
     dtype: options.dtype,
     tablesDtype: options.tablesDtype,
   };
@@ -56,6 +79,14 @@ function packOptions(id: string, { progress_callback, signal }: PretrainedOption
   return {
     folder: join(cacheFolder(), "packs"),
     ...(signal === undefined ? {} : { signal }),
-    onProgress: (loaded, total) => progress_callback?.({ status: "progress", name: id, file: "packing weights", loaded, total, progress: (100 * loaded) / total }),
+    onProgress: (loaded, total) =>
+      progress_callback?.({
+        status: "progress",
+        name: id,
+        file: "packing weights",
+        loaded,
+        total,
+        progress: (100 * loaded) / total,
+      }),
   };
 }

@@ -12,13 +12,28 @@ import { checkPretrainedOptions, type PretrainedOptions } from "./options.ts";
 /** Options of a tokenizer's `from_pretrained`: where to look, and settings in place of the files' own. */
 export type TokenizerOptions = PretrainedOptions & TokenizerOverrides;
 
-const OVERRIDES: readonly (keyof TokenizerOverrides)[] = ["padding_side", "model_max_length", "add_bos_token", "add_eos_token", "clean_up_tokenization_spaces", "chat_template"];
+const OVERRIDES: readonly (keyof TokenizerOverrides)[] = [
+  "padding_side",
+  "model_max_length",
+  "add_bos_token",
+  "add_eos_token",
+  "clean_up_tokenization_spaces",
+  "chat_template",
+];
 
 /** Every file that a tokenizer is made of: a changed one makes another compact form. */
-const SOURCES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json"];
+const SOURCES = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "chat_template.jinja",
+  "chat_template.json",
+];
 
 async function loadParts(id: string, options: TokenizerOptions, call: string): Promise<TokenizerParts> {
-  const overrides = Object.fromEntries(OVERRIDES.flatMap((name) => (options[name] === undefined ? [] : [[name, options[name]]])));
+  const overrides = Object.fromEntries(
+    OVERRIDES.flatMap((name) => (options[name] === undefined ? [] : [[name, options[name]]])),
+  );
   const others = Object.fromEntries(Object.entries(options).filter(([name]) => !(name in overrides)));
   checkPretrainedOptions(others, call);
   const files = await ModelFiles.find(id, others);
@@ -47,7 +62,9 @@ export const GemmaTokenizerFast: typeof GemmaTokenizer = GemmaTokenizer;
 export class AutoTokenizer {
   static async from_pretrained(id: string, options: TokenizerOptions = {}): Promise<PreTrainedTokenizer> {
     const { engine, settings } = await loadParts(id, options, "AutoTokenizer.from_pretrained");
-    return engine instanceof GemmaBpe ? new GemmaTokenizer(engine, settings) : new PreTrainedTokenizer(engine, settings);
+    return engine instanceof GemmaBpe
+      ? new GemmaTokenizer(engine, settings)
+      : new PreTrainedTokenizer(engine, settings);
   }
 }
 
@@ -61,7 +78,8 @@ async function sourceKey(path: string): Promise<string> {
   const candidates = [path, ...SOURCES.map((name) => join(path, name))];
   for (const candidate of candidates) {
     const found = await stat(candidate).catch(() => undefined);
-    if (found !== undefined && (found.isFile() || candidate === path)) hash.update(`${await realpath(candidate)}\n${found.size}\n${found.mtimeMs}\n`);
+    if (found !== undefined && (found.isFile() || candidate === path))
+      hash.update(`${await realpath(candidate)}\n${found.size}\n${found.mtimeMs}\n`);
   }
   return hash.digest("hex").slice(0, 40);
 }

@@ -42,8 +42,16 @@ export interface PlannedWeight {
 
 const Q8: NBitsLayout = { bits: 8, block_size: 32 };
 const Q4: NBitsLayout = { bits: 4, block_size: 32 };
-const FLOATS: Partial<Record<CheckpointDtype, FloatDtype>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
-const STORAGE: Partial<Record<WeightDtype, FloatDtype>> = { fp32: "float32", fp16: "float16", bf16: "bfloat16" };
+const FLOATS: Partial<Record<CheckpointDtype, FloatDtype>> = {
+  F32: "float32",
+  F16: "float16",
+  BF16: "bfloat16",
+};
+const STORAGE: Partial<Record<WeightDtype, FloatDtype>> = {
+  fp32: "float32",
+  fp16: "float16",
+  bf16: "bfloat16",
+};
 
 /** Decides for every parameter where its numbers will come from. Keys that the checkpoint lacks are left out. */
 export function planWeights(checkpoint: Checkpoint, request: WeightRequest): PlannedWeight[] {
@@ -78,7 +86,11 @@ function keepPrecision(slice: TensorSlice, shape: readonly number[], table: bool
 }
 
 function asFloat(slice: TensorSlice, dtype: FloatDtype): Target {
-  if (slice.storedPlusOne === true) throw new CheckpointError("a matrix with 1 added is not supported", { file: slice.file, tensor: slice.name });
+  if (slice.storedPlusOne === true)
+    throw new CheckpointError("a matrix with 1 added is not supported", {
+      file: slice.file,
+      tensor: slice.name,
+    });
   return { kind: FLOATS[slice.dtype] === dtype ? "direct" : "float", dtype };
 }
 
@@ -96,11 +108,15 @@ function harmonise(group: readonly string[], planned: Map<string, PlannedWeight>
   const bits = Math.max(...targets.map((target) => target.bits)) as 4 | 8;
   const block_size = Math.min(...targets.map((target) => target.block_size)) as NBitsLayout["block_size"];
   if (targets.some((target) => target.bits !== bits)) return;
-  for (const weight of members) planned.set(weight.key, { ...weight, target: { kind: "nbits", bits, block_size } });
+  for (const weight of members)
+    planned.set(weight.key, { ...weight, target: { kind: "nbits", bits, block_size } });
 }
 
 /** Checks a dtype option. */
 export function checkWeightDtype(value: unknown, option = "dtype"): WeightDtype {
   if (WEIGHT_DTYPES.includes(value as WeightDtype)) return value as WeightDtype;
-  throw new InputError(`${option}: unknown dtype ${JSON.stringify(value)}; expected one of ${WEIGHT_DTYPES.join(", ")}`, { option });
+  throw new InputError(
+    `${option}: unknown dtype ${JSON.stringify(value)}; expected one of ${WEIGHT_DTYPES.join(", ")}`,
+    { option },
+  );
 }

@@ -15,6 +15,9 @@ import { makeHeader, replaceFile, writeAll } from "./write-safetensors.ts";
 /** Elements converted at a time: keeps memory small and the event loop breathing. */
 const RUN_ELEMENTS = 1 << 21;
 
+/** Room in the header for the entry that `appendPrepared` adds. */
+const SPARE_HEADER = 256;
+
 /** One tensor of the pack, with its place once the header is made. */
 interface Entry {
   readonly name: string;
@@ -23,15 +26,24 @@ interface Entry {
   readonly bytes: number;
 }
 
-const SAFETENSORS: Readonly<Record<FloatDtype, SafetensorsDtype>> = { float32: "F32", float16: "F16", bfloat16: "BF16" };
+const SAFETENSORS: Readonly<Record<FloatDtype, SafetensorsDtype>> = {
+  float32: "F32",
+  float16: "F16",
+  bfloat16: "BF16",
+};
 
 /** Converts the planned weights into a pack at `path`, written beside it and then renamed. */
-export async function writePack(path: string, checkpoint: Checkpoint, plan: readonly PlannedWeight[], options: PackOptions): Promise<void> {
+export async function writePack(
+  path: string,
+  checkpoint: Checkpoint,
+  plan: readonly PlannedWeight[],
+  options: PackOptions,
+): Promise<void> {
   const entries = plan.flatMap(entriesOf);
   // Wide elements first: everything is aligned, and neighbours of one kind stay neighbours.
   const order: readonly SafetensorsDtype[] = ["F32", "BF16", "F16", "U8"];
   entries.sort((a, b) => order.indexOf(a.dtype) - order.indexOf(b.dtype));
-  const header = makeHeader(entries, { format: "lapidary" }, path);
+  const header = makeHeader(entries, { format: "lapidary" }, path, SPARE_HEADER);
   const offsets = new Map<string, number>();
   let end = header.length;
   for (const entry of entries) {
@@ -54,13 +66,20 @@ export async function writePack(path: string, checkpoint: Checkpoint, plan: read
 }
 
 /** Reads the small weights: from a pack, which has them as float32 under their key, or from the checkpoint itself. */
-export async function readInline(source: Checkpoint, plan: readonly PlannedWeight[]): Promise<Map<string, InlineWeight>> {
+export async function readInline(
+  source: Checkpoint,
+  plan: readonly PlannedWeight[],
+): Promise<Map<string, InlineWeight>> {
   const inline = new Map<string, InlineWeight>();
   for (const { key, shape, target } of plan) {
     if (target.kind !== "inline") continue;
     const slice = source.tensors.get(key);
     if (slice === undefined) throw new CheckpointError("missing", { tensor: key });
-    inline.set(key, { kind: "inline", shape, data: await readFloats(source, slice, 0, elementCount(slice.dtype, slice.length)) });
+    inline.set(key, {
+      kind: "inline",
+      shape,
+      data: await readFloats(source, slice, 0, elementCount(slice.dtype, slice.length)),
+    });
   }
   return inline;
 }
@@ -73,27 +92,47 @@ function entriesOf({ key, shape, target }: PlannedWeight): Entry[] {
     case "inline":
       return [{ name: key, dtype: "F32", shape, bytes: 4 * elements }];
     case "float":
-      return [{ name: key, dtype: SAFETENSORS[target.dtype], shape, bytes: elements * (target.dtype === "float32" ? 4 : 2) }];
+      return [
+        {
+          name: key,
+          dtype: SAFETENSORS[target.dtype],
+          shape,
+          bytes: elements * (target.dtype === "float32" ? 4 : 2),
+        },
+      ];
     case "nbits": {
       const [N, K] = shape as [number, number];
       const blocks = blocksPerRow(K, target);
       return [
         { name: `${key}#scales`, dtype: "F32", shape: [N, blocks], bytes: 4 * N * blocks },
-        { name: `${key}#codes`, dtype: "U8", shape: [N, rowBytes(K, target)], bytes: N * rowBytes(K, target) },
+        {
+          name: `${key}#codes`,
+          dtype: "U8",
+          shape: [N, rowBytes(K, target)],
+          bytes: N * rowBytes(K, target),
+        },
       ];
     }
   }
 }
 
 /** Yields the bytes written after each run of rows. */
-async function* convert(handle: FileHandle, checkpoint: Checkpoint, weight: PlannedWeight, offsets: ReadonlyMap<string, number>): AsyncGenerator<number> {
+async function* convert(
+  handle: FileHandle,
+  checkpoint: Checkpoint,
+  weight: PlannedWeight,
+  offsets: ReadonlyMap<string, number>,
+): AsyncGenerator<number> {
   const { key, shape, slice, target } = weight;
   if (target.kind === "nbits") return yield* convertNBits(handle, checkpoint, weight, target, offsets);
   const dtype = target.kind === "inline" ? "float32" : target.dtype;
   const elements = shape.reduce((product, dim) => product * dim, 1);
   let at = offsets.get(key)!;
   for (let start = 0; start < elements; start += RUN_ELEMENTS) {
-    const bytes = encode(await readFloats(checkpoint, slice, start, Math.min(elements, start + RUN_ELEMENTS)), dtype);
+    const bytes = encode(
+      await readFloats(checkpoint, slice, start, Math.min(elements, start + RUN_ELEMENTS)),
+      dtype,
+    );
     await writeAll(handle, bytes, at);
     at += bytes.byteLength;
     yield bytes.byteLength;
@@ -117,15 +156,28 @@ async function* convertNBits(
     const scales = new Float32Array(count * blocksPerRow(K, layout));
     repack(slice.dtype, bytes, count, K, layout, codes, scales);
     await writeAll(handle, codes, offsets.get(`${key}#codes`)! + row * rowBytes(K, layout));
-    await writeAll(handle, bytesOf(scales), offsets.get(`${key}#scales`)! + 4 * row * blocksPerRow(K, layout));
+    await writeAll(
+      handle,
+      bytesOf(scales),
+      offsets.get(`${key}#scales`)! + 4 * row * blocksPerRow(K, layout),
+    );
     yield codes.byteLength + scales.byteLength;
   }
 }
 
 /** Elements start..end-1 of a tensor as float32; `start` lies at the border of a block. */
-async function readFloats(checkpoint: Checkpoint, slice: TensorSlice, start: number, end: number): Promise<Float32Array> {
+async function readFloats(
+  checkpoint: Checkpoint,
+  slice: TensorSlice,
+  start: number,
+  end: number,
+): Promise<Float32Array> {
   const { blockElements, blockBytes } = BLOCK_GEOMETRY[slice.dtype];
-  const bytes = await checkpoint.read(slice, (start / blockElements) * blockBytes, (end / blockElements) * blockBytes);
+  const bytes = await checkpoint.read(
+    slice,
+    (start / blockElements) * blockBytes,
+    (end / blockElements) * blockBytes,
+  );
   const values = new Float32Array(end - start);
   dequantize(slice.dtype, bytes, values);
   if (slice.storedPlusOne === true) for (let i = 0; i < values.length; i++) values[i]! -= 1;

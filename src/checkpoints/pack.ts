@@ -16,7 +16,7 @@ import { readInline, writePack } from "./pack-write.ts";
 import { openSafetensors } from "./safetensors.ts";
 
 /** Raise it when the layout of packs or the arithmetic that makes them changes. */
-const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 2;
 
 export interface PackOptions {
   /** Folder of packs; created when needed. */
@@ -35,7 +35,11 @@ export interface LoadedWeights {
 }
 
 /** Finds every weight that `request` asks for, converting those that the engine can't use where they lie. */
-export async function loadWeights(checkpoint: Checkpoint, request: WeightRequest, options: PackOptions): Promise<LoadedWeights> {
+export async function loadWeights(
+  checkpoint: Checkpoint,
+  request: WeightRequest,
+  options: PackOptions,
+): Promise<LoadedWeights> {
   const plan = planWeights(checkpoint, request);
   const converted = plan.some(({ target }) => target.kind === "float" || target.kind === "nbits");
   const pack = converted ? await findOrWritePack(checkpoint, plan, options) : undefined;
@@ -46,7 +50,11 @@ export async function loadWeights(checkpoint: Checkpoint, request: WeightRequest
   return { weights, pack: pack?.path, bytesByStorage: countBytes(weights) };
 }
 
-async function findOrWritePack(checkpoint: Checkpoint, plan: readonly PlannedWeight[], options: PackOptions): Promise<{ path: string; checkpoint: Checkpoint }> {
+async function findOrWritePack(
+  checkpoint: Checkpoint,
+  plan: readonly PlannedWeight[],
+  options: PackOptions,
+): Promise<{ path: string; checkpoint: Checkpoint }> {
   const path = join(options.folder, `${await packKey(checkpoint, plan)}.safetensors`);
   const found = await openPack(path, plan);
   if (found !== undefined) return { path, checkpoint: found };
@@ -58,7 +66,8 @@ async function findOrWritePack(checkpoint: Checkpoint, plan: readonly PlannedWei
       if (meanwhile !== undefined) return { path, checkpoint: meanwhile };
       await writePack(path, checkpoint, plan, options);
       const written = await openPack(path, plan);
-      if (written === undefined) throw new CheckpointError("the pack just written can't be read back", { file: path });
+      if (written === undefined)
+        throw new CheckpointError("the pack just written can't be read back", { file: path });
       return { path, checkpoint: written };
     },
     options.signal,
@@ -73,7 +82,9 @@ async function openPack(path: string, plan: readonly PlannedWeight[]): Promise<C
     const pack = await openSafetensors(path);
     const missing = plan.find(({ key, target }) => {
       if (target.kind === "direct") return false;
-      return target.kind === "nbits" ? !(pack.tensors.has(`${key}#codes`) && pack.tensors.has(`${key}#scales`)) : !pack.tensors.has(key);
+      return target.kind === "nbits"
+        ? !(pack.tensors.has(`${key}#codes`) && pack.tensors.has(`${key}#scales`))
+        : !pack.tensors.has(key);
     });
     if (missing === undefined) return pack;
     await pack.close();
@@ -91,20 +102,29 @@ async function packKey(checkpoint: Checkpoint, plan: readonly PlannedWeight[]): 
     const { size, mtimeMs } = await stat(file);
     hash.update(`${file}\n${size}\n${mtimeMs}\n`);
   }
-  for (const { key, slice, target } of plan) hash.update(JSON.stringify([key, slice.offset, slice.dtype, target]));
+  for (const { key, slice, target } of plan)
+    hash.update(JSON.stringify([key, slice.offset, slice.dtype, target]));
   return hash.digest("hex").slice(0, 40);
 }
 
-function locate(weight: PlannedWeight, inline: ReadonlyMap<string, InlineWeight>, pack: Checkpoint | undefined): Weight {
+function locate(
+  weight: PlannedWeight,
+  inline: ReadonlyMap<string, InlineWeight>,
+  pack: Checkpoint | undefined,
+): Weight {
   const { key, shape, slice, target } = weight;
   if (target.kind === "inline") return inline.get(key)!;
   if (target.kind === "direct") return { kind: "float", dtype: target.dtype, shape, range: rangeOf(slice) };
-  if (target.kind === "float") return { kind: "float", dtype: target.dtype, shape, range: rangeOf(packed(pack, key)) };
+  if (target.kind === "float")
+    return { kind: "float", dtype: target.dtype, shape, range: rangeOf(packed(pack, key)) };
   const { bits, block_size } = target;
   const [codes, scales] = [rangeOf(packed(pack, `${key}#codes`)), rangeOf(packed(pack, `${key}#scales`))];
   const [N, K] = shape as [number, number];
   if (codes.length !== N * rowBytes(K, target) || scales.length !== 4 * N * blocksPerRow(K, target)) {
-    throw new CheckpointError("codes or scales have another length than the layout", { file: codes.file, tensor: key });
+    throw new CheckpointError("codes or scales have another length than the layout", {
+      file: codes.file,
+      tensor: key,
+    });
   }
   return { kind: "nbits", bits, block_size, shape, codes, scales };
 }

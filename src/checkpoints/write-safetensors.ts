@@ -51,11 +51,15 @@ export async function replaceFile(path: string, write: (handle: FileHandle) => P
   }
 }
 
-/** Length and JSON at the start of a safetensors file; the tensors' bytes follow in this order. */
+/**
+ * Length and JSON at the start of a safetensors file; the tensors' bytes follow in this order. `spare` bytes of blanks
+ * leave room for entries to come.
+ */
 export function makeHeader(
   tensors: readonly Pick<TensorToWrite, "name" | "dtype" | "shape">[],
   metadata: Readonly<Record<string, string>>,
   file: string,
+  spare = 0,
 ): Buffer {
   const entries: Record<string, unknown> = Object.create(null);
   if (Object.keys(metadata).length > 0) entries.__metadata__ = metadata;
@@ -72,7 +76,7 @@ export function makeHeader(
   }
   const json = Buffer.from(JSON.stringify(entries));
   // Spaces fill the header up, so that the data begins at a multiple of 8.
-  const header = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, " ");
+  const header = Buffer.alloc(8 + Math.ceil((json.length + spare) / 8) * 8, " ");
   header.writeBigUInt64LE(BigInt(header.length - 8));
   json.copy(header, 8);
   return header;

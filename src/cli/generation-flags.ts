@@ -24,15 +24,27 @@ const DEFAULT_NEW_TOKENS = 256;
 
 export function addGenerationFlags(command: Command): void {
   command
-    .option("-n, --max-new-tokens <count>", `tokens to write at most (default: ${DEFAULT_NEW_TOKENS})`, positiveInteger)
+    .option(
+      "-n, --max-new-tokens <count>",
+      `tokens to write at most (default: ${DEFAULT_NEW_TOKENS})`,
+      positiveInteger,
+    )
     .option("--min-new-tokens <count>", "tokens to write at least", wholeNumber)
-    .option("--max-length <count>", "tokens of prompt and text together, instead of --max-new-tokens", positiveInteger)
+    .option(
+      "--max-length <count>",
+      "tokens of prompt and text together, instead of --max-new-tokens",
+      positiveInteger,
+    )
     .option("--do-sample", "draw tokens instead of taking the likeliest; on when a sampling flag is given")
     .option("--no-do-sample", "take the likeliest token even if the model's settings draw")
     .option("--temperature <number>", "below 1 sharper, above 1 flatter", anyNumber)
     .option("--top-k <count>", "draw from the likeliest so many", wholeNumber)
     .option("--top-p <fraction>", "draw from the likeliest that make up this much", anyNumber)
-    .option("--min-p <fraction>", "draw from tokens at least so likely, as a fraction of the likeliest", anyNumber)
+    .option(
+      "--min-p <fraction>",
+      "draw from tokens at least so likely, as a fraction of the likeliest",
+      anyNumber,
+    )
     .option("--seed <number>", "the same draws every time", wholeNumber)
     .option("--num-beams <count>", "beam search", positiveInteger)
     .option("--repetition-penalty <number>", "above 1 against repetition", anyNumber)
@@ -43,7 +55,9 @@ export function addGenerationFlags(command: Command): void {
 
 /** The flags as options of `generate`. */
 export function generationOptions(flags: GenerationFlags): Record<string, unknown> {
-  const samples = [flags.temperature, flags.topK, flags.topP, flags.minP, flags.seed].some((value) => value !== undefined);
+  const samples = [flags.temperature, flags.topK, flags.topP, flags.minP, flags.seed].some(
+    (value) => value !== undefined,
+  );
   const options = {
     max_new_tokens: flags.maxNewTokens ?? (flags.maxLength === undefined ? DEFAULT_NEW_TOKENS : undefined),
     min_new_tokens: flags.minNewTokens,

@@ -13,7 +13,10 @@ const CONTEXTS = [2048, 32_768];
 /** What a model is, from its headers alone: no weight is read. */
 export async function info(model: string, flags: ModelFlags & { readonly json?: boolean }): Promise<void> {
   const bar = progressBar();
-  const files = await ModelFiles.find(model, { ...pretrainedOptions(flags), progress_callback: bar.callback }).finally(bar.clear);
+  const files = await ModelFiles.find(model, {
+    ...pretrainedOptions(flags),
+    progress_callback: bar.callback,
+  }).finally(bar.clear);
   try {
     const checkpoint = await files.checkpoint();
     const config = new Gemma3TextConfig(await files.config());

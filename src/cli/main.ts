@@ -18,25 +18,40 @@ safetensors, a .gguf file, a repository of the Hugging Face hub (google/gemma-3-
 one that needs no account.`;
 
 function buildProgram(): Command {
-  const program = new Command("lapidary").description(INTRODUCTION).exitOverride().showHelpAfterError("(lapidary --help tells more)");
+  const program = new Command("lapidary")
+    .description(INTRODUCTION)
+    .exitOverride()
+    .showHelpAfterError("(lapidary --help tells more)");
   program.version(packageVersion());
 
-  const run = program.command("run").description("continue a prompt, or answer one, and print the text as it comes");
+  const run = program
+    .command("run")
+    .description("continue a prompt, or answer one, and print the text as it comes");
   run.argument("[prompt...]", "the text; read from standard input when it is left out");
   addModelFlags(run);
   addGenerationFlags(run);
   run
-    .addOption(new Option("--task <task>", "continue the text as it is, whatever the model is made for").choices(["text-generation"]))
+    .addOption(
+      new Option("--task <task>", "continue the text as it is, whatever the model is made for").choices([
+        "text-generation",
+      ]),
+    )
     .option("--raw", "do not put the prompt into the model's chat template")
     .option("--system <text>", "system turn before the prompt, for models with a chat template")
     .option("--stats", "print speed and memory to standard error")
     .option("--json", "print one JSON object instead of streaming")
-    .action(async (prompt: string[], flags: object) => (await import("./run.ts")).run(prompt.join(" "), flags));
+    .action(async (prompt: string[], flags: object) =>
+      (await import("./run.ts")).run(prompt.join(" "), flags),
+    );
 
-  const info = program.command("info").description("what a model is: architecture, parameters, dtypes, memory of its cache");
+  const info = program
+    .command("info")
+    .description("what a model is: architecture, parameters, dtypes, memory of its cache");
   info.argument("<model>");
   addModelFlags(info, "positional");
-  info.option("--json", "print one JSON object").action(async (model: string, flags: object) => (await import("./info.ts")).info(model, flags));
+  info
+    .option("--json", "print one JSON object")
+    .action(async (model: string, flags: object) => (await import("./info.ts")).info(model, flags));
 
   const pull = program.command("pull").description("fetch a model without running it");
   pull.argument("<model>");
@@ -47,7 +62,9 @@ function buildProgram(): Command {
 
 /** package.json lies two folders above both the source and the build. */
 function packageVersion(): string {
-  return (JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string }).version;
+  return (
+    JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string }
+  ).version;
 }
 
 /** Prints an error as one line; a stack only for what should never happen. */
@@ -55,13 +72,16 @@ function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
   if (error instanceof Error && error.name === "AbortError") return 130;
   const expected = error instanceof LapidaryError;
-  const text = error instanceof Error ? (expected ? error.message : (error.stack ?? error.message)) : String(error);
+  const text =
+    error instanceof Error ? (expected ? error.message : (error.stack ?? error.message)) : String(error);
   process.stderr.write(`lapidary: ${text}\n`);
   return error instanceof InputError ? USAGE : FAILED;
 }
 
 // A reader that has seen enough (`lapidary run … | head -1`) is no failure.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : FAILED));
+process.stdout.on("error", (error: NodeJS.ErrnoException) =>
+  process.exit(error.code === "EPIPE" ? 0 : FAILED),
+);
 
 try {
   await buildProgram().parseAsync();

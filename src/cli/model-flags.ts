@@ -21,11 +21,19 @@ export interface ModelFlags {
 
 /** Adds them; commands that take the model as an argument have no --model. */
 export function addModelFlags(command: Command, model: "flag" | "positional" = "flag"): void {
-  if (model === "flag") command.option("-m, --model <model>", "folder, .gguf file, hub id or package name", DEFAULT_MODEL);
+  if (model === "flag")
+    command.option("-m, --model <model>", "folder, .gguf file, hub id or package name", DEFAULT_MODEL);
   if (model === "flag") {
     command
-      .addOption(new Option("--dtype <dtype>", "storage of the weights; auto keeps the file's own precision").choices([...WEIGHT_DTYPES]))
-      .option("--device <device>", "cpu, cuda or webgpu; 0 is the first accelerator, or the processor where there is none")
+      .addOption(
+        new Option("--dtype <dtype>", "storage of the weights; auto keeps the file's own precision").choices([
+          ...WEIGHT_DTYPES,
+        ]),
+      )
+      .option(
+        "--device <device>",
+        "cpu, cuda or webgpu; 0 is the first accelerator, or the processor where there is none",
+      )
       .option("--threads <count>", "threads of the processor", positiveInteger);
   }
   command
@@ -50,22 +58,31 @@ export function pretrainedOptions(flags: ModelFlags): PretrainedOptions {
 }
 
 /** Devices to try in turn: a number means "an accelerator if there is one". */
-export function devicesToTry(device: string | undefined): { devices: readonly Device[]; mayFallBack: boolean } {
-  if (device === undefined || device === "cpu" || device === "-1") return { devices: ["cpu"], mayFallBack: false };
+export function devicesToTry(device: string | undefined): {
+  devices: readonly Device[];
+  mayFallBack: boolean;
+} {
+  if (device === undefined || device === "cpu" || device === "-1")
+    return { devices: ["cpu"], mayFallBack: false };
   if (device === "cuda" || device === "webgpu") return { devices: [device], mayFallBack: false };
-  if (device === "0" || device === "auto" || device === "gpu") return { devices: ["cuda", "webgpu", "cpu"], mayFallBack: true };
-  throw new InvalidArgumentError(`--device ${device}: expected cpu, cuda, webgpu, or 0 for the first accelerator`);
+  if (device === "0" || device === "auto" || device === "gpu")
+    return { devices: ["cuda", "webgpu", "cpu"], mayFallBack: true };
+  throw new InvalidArgumentError(
+    `--device ${device}: expected cpu, cuda, webgpu, or 0 for the first accelerator`,
+  );
 }
 
 export function positiveInteger(text: string): number {
   const value = Number(text);
-  if (!Number.isSafeInteger(value) || value <= 0) throw new InvalidArgumentError("expected a positive whole number");
+  if (!Number.isSafeInteger(value) || value <= 0)
+    throw new InvalidArgumentError("expected a positive whole number");
   return value;
 }
 
 export function wholeNumber(text: string): number {
   const value = Number(text);
-  if (text.trim() === "" || !Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError("expected a whole number");
+  if (text.trim() === "" || !Number.isSafeInteger(value) || value < 0)
+    throw new InvalidArgumentError("expected a whole number");
   return value;
 }
 

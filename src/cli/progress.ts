@@ -5,7 +5,10 @@ const INTERVAL_MS = 100;
 const BAR_WIDTH = 30;
 
 /** A bar on a terminal's standard error, cleared when done; nothing in a pipe. */
-export function progressBar(stream: NodeJS.WriteStream = process.stderr): { callback: ProgressCallback; clear: () => void } {
+export function progressBar(stream: NodeJS.WriteStream = process.stderr): {
+  callback: ProgressCallback;
+  clear: () => void;
+} {
   if (!stream.isTTY) return { callback: () => {}, clear: () => {} };
   let drawn = 0;
   let shown = false;

@@ -1,9 +1,9 @@
 import { text as readAll } from "node:stream/consumers";
 import { AutoModelForCausalLM } from "../api/auto.ts";
-import { AutoTokenizer } from "../api/tokenizers.ts";
 import type { Gemma3ForCausalLM } from "../api/gemma3.ts";
 import { ModelFiles } from "../api/model-files.ts";
 import type { PretrainedOptions } from "../api/options.ts";
+import { AutoTokenizer } from "../api/tokenizers.ts";
 import { InputError, RuntimeError } from "../errors.ts";
 import { TextStreamer } from "../generation/streamer.ts";
 import type { PreTrainedTokenizer } from "../processing/tokenizer.ts";
@@ -40,15 +40,26 @@ export async function run(argument: string, flags: RunFlags): Promise<void> {
   const abort = new AbortController();
   process.once("SIGINT", () => abort.abort());
   const options = await loadingOptions(id, flags, abort.signal);
-  const [tokenizer, model] = await Promise.all([AutoTokenizer.from_pretrained(id, locations(options)), loadOnDevice(id, options, flags)]);
+  const [tokenizer, model] = await Promise.all([
+    AutoTokenizer.from_pretrained(id, locations(options)),
+    loadOnDevice(id, options, flags),
+  ]);
   try {
     process.stderr.write(`${describeModel(model)}\n`);
     const ids = encodePrompt(tokenizer, prompt, flags);
-    const timing: Timing = { started: performance.now(), firstToken: 0, lastToken: 0, promptTokens: ids.length, newTokens: 0 };
+    const timing: Timing = {
+      started: performance.now(),
+      firstToken: 0,
+      lastToken: 0,
+      promptTokens: ids.length,
+      newTokens: 0,
+    };
     const text = await generateText(model, tokenizer, ids, flags, timing, abort.signal);
     const stats = statistics(timing);
     if (flags.json === true) {
-      process.stdout.write(`${JSON.stringify({ model: id, prompt, generated_text: text, dtype: flags.dtype ?? "auto", memory: model.memory(), stats }, null, 2)}\n`);
+      process.stdout.write(
+        `${JSON.stringify({ model: id, prompt, generated_text: text, dtype: flags.dtype ?? "auto", memory: model.memory(), stats }, null, 2)}\n`,
+      );
     } else if (flags.stats === true) {
       process.stderr.write(formatStats(stats));
     }
@@ -58,7 +69,10 @@ export async function run(argument: string, flags: RunFlags): Promise<void> {
 }
 
 async function promptFromStdin(): Promise<string> {
-  if (process.stdin.isTTY) throw new InputError('no prompt: write one, as in lapidary run "The capital of France is", or pipe it in');
+  if (process.stdin.isTTY)
+    throw new InputError(
+      'no prompt: write one, as in lapidary run "The capital of France is", or pipe it in',
+    );
   const text = (await readAll(process.stdin)).replace(/\n$/, "");
   if (text === "") throw new InputError("no prompt: standard input is empty");
   return text;
@@ -75,7 +89,9 @@ async function loadingOptions(id: string, flags: RunFlags, signal: AbortSignal):
     const checkpoint = await files.checkpoint();
     const bytes = [...checkpoint.tensors.values()].reduce((sum, slice) => sum + slice.length, 0);
     if (checkpoint.format !== "safetensors" || bytes <= LARGE_CHECKPOINT) return options;
-    process.stderr.write(`weights of ${(bytes / 1e9).toFixed(1)} GB: running in 8 bits (--dtype auto keeps them as they are)\n`);
+    process.stderr.write(
+      `weights of ${(bytes / 1e9).toFixed(1)} GB: running in 8 bits (--dtype auto keeps them as they are)\n`,
+    );
     return { ...options, dtype: "q8" };
   } finally {
     await files.close();
@@ -87,15 +103,26 @@ function locations({ dtype: _dtype, threads: _threads, ...rest }: PretrainedOpti
   return rest;
 }
 
-async function loadOnDevice(id: string, options: PretrainedOptions, flags: RunFlags): Promise<Gemma3ForCausalLM> {
+async function loadOnDevice(
+  id: string,
+  options: PretrainedOptions,
+  flags: RunFlags,
+): Promise<Gemma3ForCausalLM> {
   const { devices, mayFallBack } = devicesToTry(flags.device);
   const bar = progressBar();
   const reasons: string[] = [];
   for (const device of devices) {
-    const model = await AutoModelForCausalLM.from_pretrained(id, { ...options, device, progress_callback: bar.callback }).finally(bar.clear);
+    const model = await AutoModelForCausalLM.from_pretrained(id, {
+      ...options,
+      device,
+      progress_callback: bar.callback,
+    }).finally(bar.clear);
     try {
       await model.prepare();
-      if (reasons.length > 0) process.stderr.write(`no accelerator could be used, running on the processor (${reasons.join("; ")})\n`);
+      if (reasons.length > 0)
+        process.stderr.write(
+          `no accelerator could be used, running on the processor (${reasons.join("; ")})\n`,
+        );
       return model;
     } catch (error) {
       await model.dispose();
@@ -115,13 +142,23 @@ function describeModel(model: Gemma3ForCausalLM): string {
 }
 
 function encodePrompt(tokenizer: PreTrainedTokenizer, prompt: string, flags: RunFlags): number[] {
-  const asChat = tokenizer.chat_template !== null && tokenizer.chat_template !== undefined && flags.raw !== true && flags.task === undefined;
+  const asChat =
+    tokenizer.chat_template !== null &&
+    tokenizer.chat_template !== undefined &&
+    flags.raw !== true &&
+    flags.task === undefined;
   if (!asChat) {
-    if (flags.system !== undefined) throw new InputError("--system needs a model with a chat template, without --raw and --task");
+    if (flags.system !== undefined)
+      throw new InputError("--system needs a model with a chat template, without --raw and --task");
     return [...tokenizer.encode(prompt)];
   }
-  const messages = [...(flags.system === undefined ? [] : [{ role: "system", content: flags.system }]), { role: "user", content: prompt }];
-  return (tokenizer.apply_chat_template(messages, { add_generation_prompt: true, return_tensor: false }) as number[]).flat();
+  const messages = [
+    ...(flags.system === undefined ? [] : [{ role: "system", content: flags.system }]),
+    { role: "user", content: prompt },
+  ];
+  return (
+    tokenizer.apply_chat_template(messages, { add_generation_prompt: true, return_tensor: false }) as number[]
+  ).flat();
 }
 
 async function generateText(
@@ -193,7 +230,8 @@ function statistics({ started, firstToken, lastToken, promptTokens, newTokens }:
 }
 
 function formatStats(stats: Statistics): string {
-  const megabytes = (bytes: number | null): string => (bytes === null ? "unknown" : `${(bytes / 1e6).toFixed(0)} MB`);
+  const megabytes = (bytes: number | null): string =>
+    bytes === null ? "unknown" : `${(bytes / 1e6).toFixed(0)} MB`;
   return [
     `first token   ${stats.time_to_first_token.toFixed(2)} s after the start of the program`,
     `prefill       ${stats.prefill.toFixed(1)} tok/s (${stats.prompt_tokens} tokens)`,

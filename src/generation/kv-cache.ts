@@ -56,7 +56,10 @@ export class KeyValueCache implements DecoderCache {
 
   /** Bytes that a cache of this size takes. */
   static bytes(layers: readonly CacheLayer[], batch: number, positions: number): number {
-    const elements = layers.map(({ kv_heads, head_dim, window }) => kv_heads * head_dim * Math.min(positions, window === null ? positions : window + CHUNK));
+    const elements = layers.map(
+      ({ kv_heads, head_dim, window }) =>
+        kv_heads * head_dim * Math.min(positions, window === null ? positions : window + CHUNK),
+    );
     return 2 * 4 * batch * elements.reduce((sum, count) => sum + count, 0);
   }
 

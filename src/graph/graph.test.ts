@@ -74,7 +74,11 @@ describe("serialisation", () => {
   it("refers to files below the folder and refuses others", () => {
     const graph = new Graph("test");
     const x = graph.input("x", "float32", ["batch", 4]);
-    const weight = graph.initializer("weight", "float32", [2, 4], { file: "/models/a/w.safetensors", offset: 64, length: 32 });
+    const weight = graph.initializer("weight", "float32", [2, 4], {
+      file: "/models/a/w.safetensors",
+      offset: 64,
+      length: 32,
+    });
     graph.output("y", linear(x, weight));
     const text = Buffer.from(serializeOnnx(graph, "/models")).toString("latin1");
     expect(text).toContain("a/w.safetensors");

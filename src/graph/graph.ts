@@ -123,7 +123,8 @@ export class Graph {
     attributes: Attributes = {},
     options: { domain?: string; outputNames?: readonly (string | undefined)[] } = {},
   ): Value[] {
-    for (const input of inputs) if (input && input.graph !== this) this.fail(`${op}: ${input.name} is of another graph`);
+    for (const input of inputs)
+      if (input && input.graph !== this) this.fail(`${op}: ${input.name} is of another graph`);
     const name = this.uniqueName(op);
     const values = outputs.map((output, i) => {
       const outputName = options.outputNames?.[i] ?? (outputs.length === 1 ? name : `${name}.${i}`);
@@ -149,10 +150,18 @@ export class Graph {
   }
 
   /** Numbers written into the graph, shared between the places that use the same ones. */
-  constant(dtype: "float32" | "int64" | "int32", values: readonly number[], shape: readonly number[] = [values.length]): Value {
+  constant(
+    dtype: "float32" | "int64" | "int32",
+    values: readonly number[],
+    shape: readonly number[] = [values.length],
+  ): Value {
     const name = `constant.${dtype}${shape.join("x")}.${values.join("_")}`;
     const array =
-      dtype === "int64" ? BigInt64Array.from(values, BigInt) : dtype === "int32" ? Int32Array.from(values) : Float32Array.from(values);
+      dtype === "int64"
+        ? BigInt64Array.from(values, BigInt)
+        : dtype === "int32"
+          ? Int32Array.from(values)
+          : Float32Array.from(values);
     return this.initializer(name, dtype, shape, new Uint8Array(array.buffer));
   }
 
@@ -165,6 +174,12 @@ export class Graph {
   }
 
   #emitNamed(op: string, inputs: readonly Value[], names: readonly string[]): void {
-    this.emit(op, inputs, inputs.map(({ dtype, shape }) => ({ dtype, shape })), {}, { outputNames: names });
+    this.emit(
+      op,
+      inputs,
+      inputs.map(({ dtype, shape }) => ({ dtype, shape })),
+      {},
+      { outputNames: names },
+    );
   }
 }

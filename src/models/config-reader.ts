@@ -17,7 +17,11 @@ export class ConfigReader {
   readonly #seen: Set<string> = new Set();
 
   constructor(config: unknown, prefix = "") {
-    if (!isJsonObject(config)) throw new ConfigError(`expected an object, got ${JSON.stringify(config)}`, prefix === "" ? {} : { key: prefix });
+    if (!isJsonObject(config))
+      throw new ConfigError(
+        `expected an object, got ${JSON.stringify(config)}`,
+        prefix === "" ? {} : { key: prefix },
+      );
     this.#config = config;
     this.#prefix = prefix;
   }
@@ -34,16 +38,31 @@ export class ConfigReader {
   }
 
   positiveInt(key: string, fallback?: number): number {
-    return this.#read(key, fallback, "a positive integer", (value) => Number.isSafeInteger(value) && (value as number) > 0);
+    return this.#read(
+      key,
+      fallback,
+      "a positive integer",
+      (value) => Number.isSafeInteger(value) && (value as number) > 0,
+    );
   }
 
   /** A token id. */
   id(key: string, fallback: number | null): number | null {
-    return this.#read<number | null>(key, fallback, "a token id", (value) => Number.isSafeInteger(value) && (value as number) >= 0);
+    return this.#read<number | null>(
+      key,
+      fallback,
+      "a token id",
+      (value) => Number.isSafeInteger(value) && (value as number) >= 0,
+    );
   }
 
   positiveNumber(key: string, fallback?: number): number {
-    return this.#read(key, fallback, "a positive number", (value) => Number.isFinite(value) && (value as number) > 0);
+    return this.#read(
+      key,
+      fallback,
+      "a positive number",
+      (value) => Number.isFinite(value) && (value as number) > 0,
+    );
   }
 
   boolean(key: string, fallback?: boolean): boolean {

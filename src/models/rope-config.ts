@@ -12,15 +12,27 @@ export interface RopeParameters {
  * One entry in either spelling: `rope_parameters.<kind>` of transformers 5, or `rope_scaling` of transformers 4 with
  * the base beside it.
  */
-export function readRopeParameters(config: ConfigReader, key: string, entry: unknown, defaultTheta: number): RopeParameters {
-  if (entry === undefined || entry === null) return { rope_type: "default", rope_theta: defaultTheta, factor: 1 };
+export function readRopeParameters(
+  config: ConfigReader,
+  key: string,
+  entry: unknown,
+  defaultTheta: number,
+): RopeParameters {
+  if (entry === undefined || entry === null)
+    return { rope_type: "default", rope_theta: defaultTheta, factor: 1 };
   if (!isJsonObject(entry)) config.fail(key, `expected an object, got ${JSON.stringify(entry)}`);
   const rope_type = entry["rope_type"] ?? entry["type"] ?? "default";
   const rope_theta = entry["rope_theta"] ?? defaultTheta;
-  if (typeof rope_theta !== "number" || !(rope_theta > 0)) config.fail(key, `rope_theta must be a positive number, got ${JSON.stringify(rope_theta)}`);
+  if (typeof rope_theta !== "number" || !(rope_theta > 0))
+    config.fail(key, `rope_theta must be a positive number, got ${JSON.stringify(rope_theta)}`);
   if (rope_type === "default") return { rope_type, rope_theta, factor: 1 };
-  if (rope_type !== "linear") config.fail(key, `rope_type ${JSON.stringify(rope_type)} is not supported; Gemma's are "default" and "linear"`);
+  if (rope_type !== "linear")
+    config.fail(
+      key,
+      `rope_type ${JSON.stringify(rope_type)} is not supported; Gemma's are "default" and "linear"`,
+    );
   const { factor } = entry;
-  if (typeof factor !== "number" || !(factor > 0)) config.fail(key, `factor must be a positive number, got ${JSON.stringify(factor)}`);
+  if (typeof factor !== "number" || !(factor > 0))
+    config.fail(key, `factor must be a positive number, got ${JSON.stringify(factor)}`);
   return { rope_type, rope_theta, factor };
 }

@@ -14,7 +14,9 @@ const ACTIVATIONS: Readonly<Record<string, (x: Value) => Value>> = {
 export function activation(name: string): (x: Value) => Value {
   const found = Object.hasOwn(ACTIVATIONS, name) ? ACTIVATIONS[name] : undefined;
   if (found === undefined) {
-    throw new ConfigError(`unknown activation "${name}"; known are ${Object.keys(ACTIVATIONS).join(", ")}`, { key: "hidden_activation" });
+    throw new ConfigError(`unknown activation "${name}"; known are ${Object.keys(ACTIVATIONS).join(", ")}`, {
+      key: "hidden_activation",
+    });
   }
   return found;
 }

@@ -1,7 +1,7 @@
 import type { Value } from "../graph/graph.ts";
 import { rmsNorm } from "../graph/ops/math.ts";
-import { Module, Parameter } from "./module.ts";
 import { inlineWeight } from "./inline.ts";
+import { Module, Parameter } from "./module.ts";
 
 /** RMSNorm of Gemma 1 to 3: the stored weight is the distance from 1, x / rms(x) · (1 + weight). */
 export class GemmaRMSNorm extends Module {
@@ -15,6 +15,10 @@ export class GemmaRMSNorm extends Module {
   }
 
   forward(x: Value): Value {
-    return rmsNorm(x, inlineWeight(x.graph, this.weight, (value) => 1 + value), this.eps);
+    return rmsNorm(
+      x,
+      inlineWeight(x.graph, this.weight, (value) => 1 + value),
+      this.eps,
+    );
   }
 }

@@ -15,7 +15,10 @@ export function alignRotaryHeads(x: Value): Value {
   const aligned = alignHeadDim(head_dim);
   if (aligned === head_dim) return x;
   const half = head_dim / 2;
-  return concatLast([padLast(sliceLast(x, 0, half), aligned / 2), padLast(sliceLast(x, half, head_dim), aligned / 2)]);
+  return concatLast([
+    padLast(sliceLast(x, 0, half), aligned / 2),
+    padLast(sliceLast(x, half, head_dim), aligned / 2),
+  ]);
 }
 
 /** Pads values [.., heads*head_dim] head by head: [.., heads*aligned]. */
@@ -31,5 +34,8 @@ export function unalignHeads(x: Value, heads: number, head_dim: number): Value {
   const aligned = alignHeadDim(head_dim);
   if (aligned === head_dim) return x;
   const leading = x.shape.slice(0, -1);
-  return reshape(sliceLast(reshape(x, [...leading, heads, aligned]), 0, head_dim), [...leading, heads * head_dim]);
+  return reshape(sliceLast(reshape(x, [...leading, heads, aligned]), 0, head_dim), [
+    ...leading,
+    heads * head_dim,
+  ]);
 }

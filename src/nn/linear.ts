@@ -32,7 +32,11 @@ export class Embedding extends Module {
     const { weight, path } = this.weight;
     if (weight.kind === "nbits") {
       const { codes, scales } = nbitsValues(ids.graph, path, weight, "table");
-      return gatherNBits(codes, scales, ids, { bits: weight.bits, block_size: weight.block_size, K: this.weight.shape[1]! });
+      return gatherNBits(codes, scales, ids, {
+        bits: weight.bits,
+        block_size: weight.block_size,
+        K: this.weight.shape[1]!,
+      });
     }
     return cast(gather(floatValue(ids.graph, path, weight), ids), "float32");
   }
@@ -72,7 +76,12 @@ function floatValue(graph: Graph, path: string, weight: FloatWeight | InlineWeig
  * The same bytes under the shapes that the two operators ask for: MatMulNBits wants codes [N, blocks, bytes] and
  * flat scales, GatherBlockQuantized codes [N, bytes] and scales [N, blocks].
  */
-function nbitsValues(graph: Graph, path: string, weight: NBitsWeight, use: "matrix" | "table"): { codes: Value; scales: Value } {
+function nbitsValues(
+  graph: Graph,
+  path: string,
+  weight: NBitsWeight,
+  use: "matrix" | "table",
+): { codes: Value; scales: Value } {
   const [N, K] = weight.shape as [number, number];
   const blocks = Math.ceil(K / weight.block_size);
   const blockBytes = (weight.block_size * weight.bits) / 8;
@@ -86,11 +95,13 @@ function nbitsValues(graph: Graph, path: string, weight: NBitsWeight, use: "matr
 function fuse(weights: readonly Weight[]): Weight | undefined {
   const [first] = weights;
   const K = first?.shape[1];
-  if (first === undefined || K === undefined || weights.some((weight) => weight.shape[1] !== K)) return undefined;
+  if (first === undefined || K === undefined || weights.some((weight) => weight.shape[1] !== K))
+    return undefined;
   const shape = [weights.reduce((sum, weight) => sum + weight.shape[0]!, 0), K];
   if (first.kind === "nbits") {
     const same = weights.filter(
-      (weight): weight is NBitsWeight => weight.kind === "nbits" && weight.bits === first.bits && weight.block_size === first.block_size,
+      (weight): weight is NBitsWeight =>
+        weight.kind === "nbits" && weight.bits === first.bits && weight.block_size === first.block_size,
     );
     const codes = joinRanges(same.map((weight) => weight.codes));
     const scales = joinRanges(same.map((weight) => weight.scales));
@@ -98,7 +109,9 @@ function fuse(weights: readonly Weight[]): Weight | undefined {
     return { ...first, shape, codes, scales };
   }
   if (first.kind === "float") {
-    const same = weights.filter((weight): weight is FloatWeight => weight.kind === "float" && weight.dtype === first.dtype);
+    const same = weights.filter(
+      (weight): weight is FloatWeight => weight.kind === "float" && weight.dtype === first.dtype,
+    );
     const range = joinRanges(same.map((weight) => weight.range));
     return same.length < weights.length || range === undefined ? undefined : { ...first, shape, range };
   }

@@ -23,7 +23,12 @@ class Root extends Module {
 }
 
 function floats(shape: [number, number], offset: number): Weight {
-  return { kind: "float", dtype: "float32", shape, range: { file: "/w", offset, length: 4 * shape[0] * shape[1] } };
+  return {
+    kind: "float",
+    dtype: "float32",
+    shape,
+    range: { file: "/w", offset, length: 4 * shape[0] * shape[1] },
+  };
 }
 
 /** Layer 0's two weights are neighbours, layer 1's are not. */
@@ -44,7 +49,12 @@ describe("modules", () => {
     bind(root, weights);
     const graph = new Graph("test");
     const outputs = root.forward(graph.input("x", "float32", ["batch", 4]));
-    expect(outputs.map((value) => value.shape)).toEqual([["batch", 2], ["batch", 6], ["batch", 2], ["batch", 6]]);
+    expect(outputs.map((value) => value.shape)).toEqual([
+      ["batch", 2],
+      ["batch", 6],
+      ["batch", 2],
+      ["batch", 6],
+    ]);
     expect(graph.nodes.map((node) => node.name)).toEqual([
       "layers.0.FusedMatMul",
       "layers.0.Split",

@@ -14,7 +14,8 @@ export class Parameter {
 
   /** Set by `bind`. */
   get weight(): Weight {
-    if (this.#weight === undefined) throw new GraphError("the parameter is not bound to a weight", { node: this.path });
+    if (this.#weight === undefined)
+      throw new GraphError("the parameter is not bound to a weight", { node: this.path });
     return this.#weight;
   }
 
@@ -68,7 +69,9 @@ export function bind(root: Module, weights: WeightSource): void {
   }
   if (missing.length > 0) {
     const shown = missing.slice(0, 5).join(", ");
-    throw new GraphError(`the checkpoint lacks ${missing.length} tensors: ${shown}${missing.length > 5 ? ", …" : ""}`);
+    throw new GraphError(
+      `the checkpoint lacks ${missing.length} tensors: ${shown}${missing.length > 5 ? ", …" : ""}`,
+    );
   }
   for (const [path, module] of namedModules(root)) {
     module.path = path;
@@ -76,11 +79,17 @@ export function bind(root: Module, weights: WeightSource): void {
   }
 }
 
-function walk(module: Module, prefix: string, visit: (path: string, field: Module | Parameter) => void): void {
+function walk(
+  module: Module,
+  prefix: string,
+  visit: (path: string, field: Module | Parameter) => void,
+): void {
   for (const [name, field] of Object.entries(module)) {
     if (name === "packedTogether") continue;
     const path = prefix === "" ? name : `${prefix}.${name}`;
-    const items: [string, unknown][] = Array.isArray(field) ? field.map((item, i) => [`${path}.${i}`, item]) : [[path, field]];
+    const items: [string, unknown][] = Array.isArray(field)
+      ? field.map((item, i) => [`${path}.${i}`, item])
+      : [[path, field]];
     for (const [itemPath, item] of items) {
       if (item instanceof Parameter || item instanceof Module) visit(itemPath, item);
       if (item instanceof Module) walk(item, itemPath, visit);
@@ -96,7 +105,9 @@ function scopeForward(module: Module): void {
     enumerable: false,
     value: (...inputs: unknown[]) => {
       const graph = inputs.find((input) => input instanceof Value)?.graph;
-      return graph === undefined ? forward.apply(module, inputs) : graph.scope(module.path, () => forward.apply(module, inputs));
+      return graph === undefined
+        ? forward.apply(module, inputs)
+        : graph.scope(module.path, () => forward.apply(module, inputs));
     },
   });
 }

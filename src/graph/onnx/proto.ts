@@ -1,3 +1,5 @@
+import { GraphError } from "../../errors.ts";
+
 /** A writer of protocol buffers' wire format: just what ONNX models need. */
 export class ProtoWriter {
   readonly #chunks: Uint8Array[] = [];
@@ -16,6 +18,12 @@ export class ProtoWriter {
 
   string(field: number, value: string): this {
     return this.bytes(field, utf8.encode(value));
+  }
+
+  /** A field as it was read. */
+  raw({ field, wire, bytes }: ProtoField): this {
+    if (wire === 2) return this.bytes(field, bytes);
+    return this.#push(encodeVarint((BigInt(field) << 3n) | BigInt(wire)), bytes);
   }
 
   bytes(field: number, value: Uint8Array): this {
@@ -57,4 +65,43 @@ function encodeVarint(value: bigint): Uint8Array {
     bytes.push(rest === 0n ? low : low | 0x80);
   } while (rest !== 0n);
   return Uint8Array.from(bytes);
+}
+
+/** One field of a message: its number, its wire type, and its bytes: a varint's, a fixed number's, or a payload's. */
+export interface ProtoField {
+  readonly field: number;
+  readonly wire: number;
+  readonly bytes: Uint8Array;
+}
+
+const FIXED_LENGTHS: Readonly<Record<number, number>> = { 1: 8, 5: 4 };
+
+/** The fields of a message in order. Throws a GraphError where the bytes are no message. */
+export function* readFields(message: Uint8Array): Generator<ProtoField> {
+  let at = 0;
+  const varint = (): number => {
+    let value = 0;
+    for (let scale = 1; ; scale *= 128) {
+      const byte = message[at++];
+      if (byte === undefined || scale > 2 ** 49)
+        throw new GraphError("not a valid protocol buffer: a number runs over its end");
+      value += (byte & 0x7f) * scale;
+      if (byte < 0x80) return value;
+    }
+  };
+  while (at < message.length) {
+    const key = varint();
+    const [field, wire] = [Math.floor(key / 8), key % 8];
+    if (wire === 0) {
+      const start = at;
+      while ((message[at++] ?? 0) >= 0x80);
+      yield { field, wire, bytes: message.subarray(start, at) };
+      continue;
+    }
+    const length = wire === 2 ? varint() : FIXED_LENGTHS[wire];
+    if (length === undefined || at + length > message.length)
+      throw new GraphError(`not a valid protocol buffer: field ${field} runs over its end`);
+    yield { field, wire, bytes: message.subarray(at, at + length) };
+    at += length;
+  }
 }

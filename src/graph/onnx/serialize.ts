@@ -26,7 +26,8 @@ export function serializeOnnx(graph: Graph, externalDataFolder: string): Uint8Ar
   const body = new ProtoWriter();
   for (const node of graph.nodes) body.message(1, writeNode(node));
   body.string(2, graph.name);
-  for (const initializer of graph.initializers.values()) body.message(5, writeInitializer(initializer, externalDataFolder));
+  for (const initializer of graph.initializers.values())
+    body.message(5, writeInitializer(initializer, externalDataFolder));
   for (const input of graph.inputs) body.message(11, writeValueInfo(input));
   for (const output of graph.outputs) body.message(12, writeValueInfo(output));
 
@@ -53,7 +54,8 @@ function writeAttribute(name: string, value: AttributeValue): ProtoWriter {
   const proto = new ProtoWriter().string(1, name);
   if (typeof value === "string") return proto.string(4, value).varint(20, 3);
   if (typeof value === "number") {
-    if (!Number.isInteger(value)) throw new GraphError(`attribute ${name}: ${value} is no integer; write { float: … }`);
+    if (!Number.isInteger(value))
+      throw new GraphError(`attribute ${name}: ${value} is no integer; write { float: … }`);
     return proto.varint(3, value).varint(20, 2);
   }
   if ("float" in value) return proto.float(2, value.float).varint(20, 1);
@@ -67,7 +69,11 @@ function writeInitializer(initializer: Initializer, folder: string): ProtoWriter
   proto.varint(2, ELEMENT_TYPE[initializer.dtype]).string(8, initializer.name);
   const { data } = initializer;
   if (data instanceof Uint8Array) return proto.bytes(9, data);
-  const entries = { location: relativeLocation(data.file, folder), offset: String(data.offset), length: String(data.length) };
+  const entries = {
+    location: relativeLocation(data.file, folder),
+    offset: String(data.offset),
+    length: String(data.length),
+  };
   for (const [key, value] of Object.entries(entries)) {
     proto.message(13, new ProtoWriter().string(1, key).string(2, value));
   }
@@ -75,7 +81,7 @@ function writeInitializer(initializer: Initializer, folder: string): ProtoWriter
 }
 
 /** ONNX Runtime refuses absolute locations and ones that climb out of the folder. */
-function relativeLocation(file: string, folder: string): string {
+export function relativeLocation(file: string, folder: string): string {
   const prefix = folder.endsWith("/") || folder.endsWith("\\") ? folder : `${folder}/`;
   const same = file.replaceAll("\\", "/").startsWith(prefix.replaceAll("\\", "/"));
   if (!same) throw new GraphError(`external data ${file} lies outside ${folder}`);
@@ -85,7 +91,10 @@ function relativeLocation(file: string, folder: string): string {
 function writeValueInfo(value: TypedName): ProtoWriter {
   const shape = new ProtoWriter();
   for (const dim of value.shape) {
-    shape.message(1, typeof dim === "number" ? new ProtoWriter().varint(1, dim) : new ProtoWriter().string(2, dim));
+    shape.message(
+      1,
+      typeof dim === "number" ? new ProtoWriter().varint(1, dim) : new ProtoWriter().string(2, dim),
+    );
   }
   const tensor = new ProtoWriter().varint(1, ELEMENT_TYPE[value.dtype]).message(2, shape);
   return new ProtoWriter().string(1, value.name).message(2, new ProtoWriter().message(1, tensor));

@@ -41,9 +41,12 @@ export function groupQueryAttention(
 ): { output: Value; present_key: Value; present_value: Value } {
   const graph: Graph = query.graph;
   const head_dim = state.past_key.dim(-1);
-  if (typeof head_dim !== "number" || head_dim % 16 !== 0) graph.fail(`GroupQueryAttention takes head sizes in steps of 16, not ${head_dim}`);
-  if (query.dim(-1) !== options.num_heads * head_dim) graph.fail(`query ${query} is not ${options.num_heads} heads of ${head_dim}`);
-  if (key.dim(-1) !== options.kv_num_heads * head_dim) graph.fail(`key ${key} is not ${options.kv_num_heads} heads of ${head_dim}`);
+  if (typeof head_dim !== "number" || head_dim % 16 !== 0)
+    graph.fail(`GroupQueryAttention takes head sizes in steps of 16, not ${head_dim}`);
+  if (query.dim(-1) !== options.num_heads * head_dim)
+    graph.fail(`query ${query} is not ${options.num_heads} heads of ${head_dim}`);
+  if (key.dim(-1) !== options.kv_num_heads * head_dim)
+    graph.fail(`key ${key} is not ${options.kv_num_heads} heads of ${head_dim}`);
   const inputs = [
     query,
     key,
@@ -64,8 +67,14 @@ export function groupQueryAttention(
     local_window_size: options.local_window_size,
   };
   const outputs = [query, state.past_key, state.past_value];
-  const [output, present_key, present_value] = graph.emit("GroupQueryAttention", inputs, outputs, attributes, {
-    domain: "com.microsoft",
-  });
+  const [output, present_key, present_value] = graph.emit(
+    "GroupQueryAttention",
+    inputs,
+    outputs,
+    attributes,
+    {
+      domain: "com.microsoft",
+    },
+  );
   return { output: output!, present_key: present_key!, present_value: present_value! };
 }

@@ -68,9 +68,15 @@ export function rmsNorm(x: Value, weight: Value, epsilon: number): Value {
 }
 
 /** The sum x + skip and its RMS norm, in one node. */
-export function addRmsNorm(x: Value, skip: Value, weight: Value, epsilon: number): { sum: Value; normed: Value } {
+export function addRmsNorm(
+  x: Value,
+  skip: Value,
+  weight: Value,
+  epsilon: number,
+): { sum: Value; normed: Value } {
   checkNormWeight(x, weight);
-  if (formatShape(x.shape) !== formatShape(skip.shape)) x.graph.fail(`cannot add ${x} and ${skip} before a norm`);
+  if (formatShape(x.shape) !== formatShape(skip.shape))
+    x.graph.fail(`cannot add ${x} and ${skip} before a norm`);
   const outputs = x.graph.emit(
     "SkipSimplifiedLayerNormalization",
     [x, skip, weight],
@@ -82,7 +88,8 @@ export function addRmsNorm(x: Value, skip: Value, weight: Value, epsilon: number
 }
 
 function checkNormWeight(x: Value, weight: Value): void {
-  if (weight.rank !== 1 || weight.dim(0) !== x.dim(-1)) x.graph.fail(`the norm's weight ${weight} does not fit ${x}`);
+  if (weight.rank !== 1 || weight.dim(0) !== x.dim(-1))
+    x.graph.fail(`the norm's weight ${weight} does not fit ${x}`);
 }
 
 /** x [.., K] times the transpose of weight [N, K], as PyTorch's linear layer without bias: [.., N]. */

@@ -1,4 +1,4 @@
-import { type Dim, formatShape, productOf, sameSize, type Shape } from "../dims.ts";
+import { type Dim, formatShape, productOf, type Shape, sameSize } from "../dims.ts";
 import type { Graph, Value } from "../graph.ts";
 
 /**
@@ -35,7 +35,8 @@ export function concatLast(values: readonly Value[]): Value {
   const [first] = values as [Value, ...Value[]];
   const graph: Graph = first.graph;
   const sizes = values.map((value) => value.dim(-1));
-  if (sizes.some((size) => typeof size !== "number")) graph.fail(`cannot join ${values.join(", ")}: a size is not known`);
+  if (sizes.some((size) => typeof size !== "number"))
+    graph.fail(`cannot join ${values.join(", ")}: a size is not known`);
   const last = (sizes as number[]).reduce((sum, size) => sum + size, 0);
   const output = { dtype: first.dtype, shape: [...first.shape.slice(0, -1), last] };
   return graph.emit("Concat", [...values], [output], { axis: -1 })[0]!;
@@ -68,7 +69,9 @@ export function gatherNBits(
   const output = { dtype: "float32" as const, shape: [...indices.shape, options.K] };
   const attributes = { bits: options.bits, block_size: options.block_size, gather_axis: 0, quantize_axis: 1 };
   const inputs = [codes, indices, scales];
-  return codes.graph.emit("GatherBlockQuantized", inputs, [output], attributes, { domain: "com.microsoft" })[0]!;
+  return codes.graph.emit("GatherBlockQuantized", inputs, [output], attributes, {
+    domain: "com.microsoft",
+  })[0]!;
 }
 
 /** [a, b, c, ..] as [a*b, c, ..]: the first two axes become one. */

@@ -24,7 +24,11 @@ describe("Gemma3TextConfig", () => {
     const { architectures: _, unknown_keys: __, ...fromV5 } = new Gemma3TextConfig(v5);
     const { architectures: ___, unknown_keys: ____, ...fromV4 } = new Gemma3TextConfig(v4);
     expect(fromV4).toEqual(fromV5);
-    expect(fromV5.rope_parameters.full_attention).toEqual({ rope_type: "linear", rope_theta: 1e6, factor: 8 });
+    expect(fromV5.rope_parameters.full_attention).toEqual({
+      rope_type: "linear",
+      rope_theta: 1e6,
+      factor: 8,
+    });
   });
 
   it("has HF's defaults", () => {
@@ -41,7 +45,9 @@ describe("Gemma3TextConfig", () => {
   });
 
   it("reports unknown keys without failing", () => {
-    expect(new Gemma3TextConfig({ hidden_sise: 3, transformers_version: "5" }).unknown_keys).toEqual(["hidden_sise"]);
+    expect(new Gemma3TextConfig({ hidden_sise: 3, transformers_version: "5" }).unknown_keys).toEqual([
+      "hidden_sise",
+    ]);
   });
 
   it.each([

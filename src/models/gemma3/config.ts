@@ -74,11 +74,17 @@ export class Gemma3TextConfig {
   #check(read: ConfigReader): void {
     const { num_attention_heads, num_key_value_heads } = this;
     if (num_attention_heads % num_key_value_heads !== 0) {
-      read.fail("num_key_value_heads", `${num_attention_heads} attention heads are no multiple of ${num_key_value_heads}`);
+      read.fail(
+        "num_key_value_heads",
+        `${num_attention_heads} attention heads are no multiple of ${num_key_value_heads}`,
+      );
     }
-    if (this.head_dim % 2 !== 0) read.fail("head_dim", `must be even for rotary embeddings, got ${this.head_dim}`);
-    if (this.attention_bias) read.fail("attention_bias", "true is not supported: no Gemma 3 checkpoint has these biases");
-    if (this.use_bidirectional_attention) read.fail("use_bidirectional_attention", "true is not supported yet");
+    if (this.head_dim % 2 !== 0)
+      read.fail("head_dim", `must be even for rotary embeddings, got ${this.head_dim}`);
+    if (this.attention_bias)
+      read.fail("attention_bias", "true is not supported: no Gemma 3 checkpoint has these biases");
+    if (this.use_bidirectional_attention)
+      read.fail("use_bidirectional_attention", "true is not supported yet");
   }
 }
 
@@ -103,14 +109,16 @@ const WITHOUT_EFFECT = [
 
 function readStrings(read: ConfigReader, key: string): string[] {
   const value = read.raw(key) ?? [];
-  if (!Array.isArray(value) || value.some((item) => typeof item !== "string")) read.fail(key, "expected a list of strings");
+  if (!Array.isArray(value) || value.some((item) => typeof item !== "string"))
+    read.fail(key, "expected a list of strings");
   return value;
 }
 
 function readEos(read: ConfigReader): number | readonly number[] | null {
   const value = read.raw("eos_token_id");
   if (Array.isArray(value)) {
-    if (value.some((id) => !Number.isSafeInteger(id))) read.fail("eos_token_id", "expected a token id or a list of them");
+    if (value.some((id) => !Number.isSafeInteger(id)))
+      read.fail("eos_token_id", "expected a token id or a list of them");
     return value;
   }
   return read.id("eos_token_id", 1);
@@ -121,14 +129,17 @@ function readLayerTypes(read: ConfigReader, count: number): LayerType[] {
   const pattern = read.positiveInt("sliding_window_pattern", 6);
   const types = read.raw("layer_types");
   if (types === undefined) {
-    return Array.from({ length: count }, (_, i) => ((i + 1) % pattern === 0 ? "full_attention" : "sliding_attention"));
+    return Array.from({ length: count }, (_, i) =>
+      (i + 1) % pattern === 0 ? "full_attention" : "sliding_attention",
+    );
   }
   if (!Array.isArray(types) || types.length !== count) {
     const got = Array.isArray(types) ? `${types.length} entries` : JSON.stringify(types);
     read.fail("layer_types", `expected a list of ${count} entries, one a layer, got ${got}`);
   }
   for (const type of types) {
-    if (type !== "sliding_attention" && type !== "full_attention") read.fail("layer_types", `unknown layer type ${JSON.stringify(type)}`);
+    if (type !== "sliding_attention" && type !== "full_attention")
+      read.fail("layer_types", `unknown layer type ${JSON.stringify(type)}`);
   }
   return types;
 }
@@ -144,11 +155,20 @@ function readRope(read: ConfigReader): Record<LayerType, RopeParameters> {
       sliding_attention: { rope_type: "default", rope_theta: localTheta, factor: 1 },
     };
   }
-  if (!isJsonObject(parameters)) read.fail("rope_parameters", `expected an object, got ${JSON.stringify(parameters)}`);
+  if (!isJsonObject(parameters))
+    read.fail("rope_parameters", `expected an object, got ${JSON.stringify(parameters)}`);
   // A flat object (one kind of rope for all layers) is how transformers 5 keeps an unconverted rope_scaling.
-  const full = "full_attention" in parameters || "sliding_attention" in parameters ? parameters["full_attention"] : parameters;
+  const full =
+    "full_attention" in parameters || "sliding_attention" in parameters
+      ? parameters["full_attention"]
+      : parameters;
   return {
     full_attention: readRopeParameters(read, "rope_parameters.full_attention", full, theta),
-    sliding_attention: readRopeParameters(read, "rope_parameters.sliding_attention", parameters["sliding_attention"], localTheta),
+    sliding_attention: readRopeParameters(
+      read,
+      "rope_parameters.sliding_attention",
+      parameters["sliding_attention"],
+      localTheta,
+    ),
   };
 }

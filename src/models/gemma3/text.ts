@@ -50,7 +50,11 @@ export class Gemma3Attention extends Module {
 
   forward(x: Value, context: LayerContext): Value {
     const { head_dim, num_attention_heads, num_key_value_heads, query_pre_attn_scalar } = this.#config;
-    const [query, key, value] = linearGroup(x, [this.q_proj, this.k_proj, this.v_proj]) as [Value, Value, Value];
+    const [query, key, value] = linearGroup(x, [this.q_proj, this.k_proj, this.v_proj]) as [
+      Value,
+      Value,
+      Value,
+    ];
     const attention = groupQueryAttention(
       normHeads(query, this.q_norm, num_attention_heads, head_dim),
       normHeads(key, this.k_norm, num_key_value_heads, head_dim),
@@ -206,7 +210,8 @@ export class Gemma3CausalLMModule extends Module {
       for (const [i, state] of states.entries()) graph.output(`hidden_states.${i}`, state);
     }
     const last = this.model.norm.forward(gather(mergeLeading(hidden), logits_positions));
-    const logits = this.lm_head === undefined ? this.model.embed_tokens.project(last) : this.lm_head.forward(last);
+    const logits =
+      this.lm_head === undefined ? this.model.embed_tokens.project(last) : this.lm_head.forward(last);
     graph.output("logits", softcap(logits, this.#config.final_logit_softcapping));
   }
 }

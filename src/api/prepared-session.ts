@@ -1,0 +1,170 @@
+/**
+ * Sessions whose weights are mapped in the form that the engine computes with. ONNX Runtime re-lays quantised
+ * weights when it makes a session, into memory of its own: more than the weights themselves. Saved once, behind the
+ * weights in their pack, they are mapped instead: pages of a file, which the system can take back.
+ */
+import { createHash, randomUUID } from "node:crypto";
+import { mkdir, readFile, rm } from "node:fs/promises";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { checkRoom } from "../checkpoints/disk.ts";
+import { withLock } from "../checkpoints/file-lock.ts";
+import { appendPrepared, type Stretch } from "../checkpoints/pack-append.ts";
+import { replaceFile, writeAll } from "../checkpoints/write-safetensors.ts";
+import { GraphError, HubError } from "../errors.ts";
+import type { Initializer } from "../graph/graph.ts";
+import { type ExternalEntries, mapExternalData } from "../graph/onnx/external-data.ts";
+import { relativeLocation } from "../graph/onnx/serialize.ts";
+import type { Engine, Session, SessionOptions } from "../runtime/session.ts";
+
+const FORMAT_VERSION = 1;
+const SAVED_MODEL = "saved.onnx";
+const SAVED_DATA = "saved.data";
+
+/** Session config keys of onnxruntime_session_options_config_keys.h. */
+const SAVE = {
+  "session.optimized_model_external_initializers_file_name": SAVED_DATA,
+  "session.optimized_model_external_initializers_min_size_in_bytes": "4096",
+  "session.save_external_prepacked_constant_initializers": "1",
+};
+
+/** A graph as it was traced, and the pack that its weights lie in. */
+export interface PreparedSource {
+  readonly pack: string;
+  readonly initializers: ReadonlyMap<string, Initializer>;
+  /** Bytes of the quantised weights. */
+  readonly bytes: number;
+}
+
+type LocatedOptions = SessionOptions & { readonly externalDataFolder: string };
+
+/** A session over prepared weights, which are prepared first where they are not; a pack keeps one preparation. */
+export async function createPreparedSession(
+  engine: Engine,
+  options: LocatedOptions,
+  source: PreparedSource,
+): Promise<Session> {
+  const file = `${source.pack}.${preparedKey(engine, options)}.onnx`;
+  const found = await openPrepared(engine, options, file);
+  if (found !== undefined) return found;
+  return withLock(
+    `${source.pack}.lock`,
+    async () => {
+      const meanwhile = await openPrepared(engine, options, file);
+      if (meanwhile !== undefined) return meanwhile;
+      await prepare(engine, options, source, file);
+      return (await openPrepared(engine, options, file)) ?? engine.createSession(options);
+    },
+    options.signal,
+  );
+}
+
+async function openPrepared(
+  engine: Engine,
+  options: LocatedOptions,
+  file: string,
+): Promise<Session | undefined> {
+  const model = await readFile(file).catch(() => undefined);
+  if (model === undefined) return undefined;
+  try {
+    return await engine.createSession({ ...options, model });
+  } catch {
+    options.signal?.throwIfAborted();
+    // Damaged, or of a pack that was made anew since: the session is made from the weights themselves.
+    await rm(file, { force: true });
+    return undefined;
+  }
+}
+
+/** Has the engine save what it re-lays, and moves that into the pack. Without room on the disk nothing is prepared. */
+async function prepare(
+  engine: Engine,
+  options: LocatedOptions,
+  source: PreparedSource,
+  file: string,
+): Promise<void> {
+  const temporary = `${file}.${randomUUID()}.tmp`;
+  try {
+    await mkdir(temporary);
+    await checkRoom(temporary, 5 * source.bytes, "preparing the weights");
+    const config = { ...options.config, ...SAVE };
+    const session = await engine.createSession({
+      ...options,
+      optimizedModelPath: join(temporary, SAVED_MODEL),
+      config,
+    });
+    await session.dispose();
+    await move(temporary, options.externalDataFolder, source, file);
+  } catch (error) {
+    if (!(error instanceof HubError)) throw error;
+  } finally {
+    await rm(temporary, { recursive: true, force: true });
+  }
+}
+
+/** Takes from the engine's copy of all weights what the pack does not have, and lets the saved graph refer to the pack. */
+async function move(
+  saved: string,
+  externalDataFolder: string,
+  source: PreparedSource,
+  file: string,
+): Promise<void> {
+  const model = await readFile(join(saved, SAVED_MODEL));
+  const stretches: Stretch[] = [];
+  // Collects in the order in which the second pass asks for the offsets.
+  relocate(model, source, externalDataFolder, (stretch) => stretches.push(stretch));
+  const offsets = await appendPrepared(source.pack, join(saved, SAVED_DATA), stretches);
+  if (offsets === undefined) return;
+  const result = relocate(model, source, externalDataFolder, () => offsets.shift()!);
+  await replaceFile(file, (handle) => writeAll(handle, result));
+}
+
+/** `place` says where a stretch of the saved data lies in the pack. */
+function relocate(
+  model: Uint8Array,
+  source: PreparedSource,
+  folder: string,
+  place: (stretch: Stretch) => number,
+): Uint8Array {
+  return mapExternalData(model, (name, entries) => {
+    const moved = new Map(entries);
+    const data = source.initializers.get(name)?.data;
+    if (data === undefined || data instanceof Uint8Array) {
+      // A constant that was inside the graph, or that the engine made.
+      const [offset, length] = [byteCount(entries, "offset"), byteCount(entries, "length")];
+      moved
+        .set("location", relativeLocation(source.pack, folder))
+        .set("offset", String(place({ offset, length })));
+    } else {
+      moved.set("location", relativeLocation(data.file, folder)).set("offset", String(data.offset));
+    }
+    for (const [key, value] of entries)
+      if (key.startsWith("prepacked_")) moved.set(key, moveBlobs(value, place));
+    return moved;
+  });
+}
+
+/** `kernel|offset;length;flag[|…]` with other offsets. */
+function moveBlobs(value: string, place: (stretch: Stretch) => number): string {
+  const [kernel, ...blobs] = value.split("|");
+  const moved = blobs.map((blob) => {
+    const [offset, length, ...rest] = blob.split(";");
+    return [place({ offset: Number(offset), length: Number(length) }), length, ...rest].join(";");
+  });
+  return [kernel, ...moved].join("|");
+}
+
+function byteCount(entries: ExternalEntries, key: string): number {
+  const value = Number(entries.get(key));
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw new GraphError(`the engine saved an initialiser whose ${key} is ${entries.get(key)}`);
+}
+
+/** Re-laid weights suit one engine build and one kind of processor. */
+function preparedKey(engine: Engine, options: SessionOptions): string {
+  const hash = createHash("sha256").update(
+    `lapidary prepared ${FORMAT_VERSION}\n${engine.name}\n${process.arch}\n${cpus()[0]?.model}\n`,
+  );
+  hash.update(JSON.stringify([options.optimization, options.config]));
+  return hash.update(options.model).digest("hex").slice(0, 16);
+}
