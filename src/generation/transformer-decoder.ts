@@ -242,7 +242,10 @@ export class TransformerDecoder implements Decoder {
           output_hidden_states,
           signal: options.signal,
         });
-        for (const [i, state] of states.entries()) (hidden[i] ??= []).push(state);
+        for (const [i, state] of states.entries()) {
+          hidden[i] ??= [];
+          hidden[i].push(state);
+        }
         done += logitsPositions.length;
       }
     }

@@ -1,6 +1,12 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { AutoModelForCausalLM, AutoTokenizer, type Gemma3ForCausalLM, type PreTrainedTokenizer, Tensor } from "../../src/index.ts";
+import {
+  AutoModelForCausalLM,
+  AutoTokenizer,
+  type Gemma3ForCausalLM,
+  type PreTrainedTokenizer,
+  Tensor,
+} from "../../src/index.ts";
 import { type ReferencePrompt, readReference, realModel } from "./weights.ts";
 
 const reference = readReference();
@@ -20,7 +26,10 @@ async function tokenLogprobs(model: Gemma3ForCausalLM, tokens: readonly number[]
   let cache: Awaited<ReturnType<typeof model._call>>["past_key_values"];
   for (let start = 0; start < tokens.length; start += 256) {
     const chunk = tokens.slice(start, start + 256);
-    const { logits, past_key_values } = await model({ input_ids: ids(chunk), ...(cache === undefined ? {} : { past_key_values: cache }) });
+    const { logits, past_key_values } = await model({
+      input_ids: ids(chunk),
+      ...(cache === undefined ? {} : { past_key_values: cache }),
+    });
     cache = past_key_values;
     const vocab = logits.dims[2]!;
     for (let i = 0; i < chunk.length && start + i + 1 < tokens.length; i++) {
@@ -37,7 +46,10 @@ async function tokenLogprobs(model: Gemma3ForCausalLM, tokens: readonly number[]
 }
 
 /** The first step whose token differs although the reference's margin is clear; undefined where all agree. */
-function firstWrongStep(got: readonly number[], { ids: expected, margins }: ReferencePrompt["greedy"]): number | undefined {
+function firstWrongStep(
+  got: readonly number[],
+  { ids: expected, margins }: ReferencePrompt["greedy"],
+): number | undefined {
   for (const [step, id] of expected.entries()) {
     if (got[step] === id) continue;
     return margins[step]! > CLEAR_MARGIN ? step : undefined;
@@ -45,8 +57,17 @@ function firstWrongStep(got: readonly number[], { ids: expected, margins }: Refe
   return undefined;
 }
 
-async function continuation(model: Gemma3ForCausalLM, prompt: readonly number[], count: number): Promise<number[]> {
-  const output = await model.generate({ input_ids: ids(prompt), max_new_tokens: count, do_sample: false, eos_token_id: [] });
+async function continuation(
+  model: Gemma3ForCausalLM,
+  prompt: readonly number[],
+  count: number,
+): Promise<number[]> {
+  const output = await model.generate({
+    input_ids: ids(prompt),
+    max_new_tokens: count,
+    do_sample: false,
+    eos_token_id: [],
+  });
   return (output.tolist()[0] as bigint[]).slice(prompt.length).map(Number);
 }
 
@@ -54,7 +75,10 @@ describe.skipIf(missing)("the real Gemma 3 270M in float32", () => {
   let model: Gemma3ForCausalLM;
   let tokenizer: PreTrainedTokenizer;
   beforeAll(async () => {
-    [model, tokenizer] = await Promise.all([AutoModelForCausalLM.from_pretrained(file!, { dtype: "fp32" }), AutoTokenizer.from_pretrained(file!)]);
+    [model, tokenizer] = await Promise.all([
+      AutoModelForCausalLM.from_pretrained(file!, { dtype: "fp32" }),
+      AutoTokenizer.from_pretrained(file!),
+    ]);
   });
   afterAll(() => model?.dispose());
 
@@ -89,7 +113,9 @@ describe.skipIf(missing)("the real Gemma 3 270M in its file's own precision", ()
     delay.enable();
     await continuation(model, reference!.prompts.find(({ name }) => name === "long-a")!.ids, 64);
     delay.disable();
-    console.info(`event loop delay: p99 ${(delay.percentile(99) / 1e6).toFixed(1)} ms, max ${(delay.max / 1e6).toFixed(1)} ms`);
+    console.info(
+      `event loop delay: p99 ${(delay.percentile(99) / 1e6).toFixed(1)} ms, max ${(delay.max / 1e6).toFixed(1)} ms`,
+    );
     // The timer's own resolution is in the figures; a blocked loop would show as the length of a run, 10 ms to 1 s.
     expect(delay.percentile(99) / 1e6).toBeLessThan(20);
   });

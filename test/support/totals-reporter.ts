@@ -14,7 +14,8 @@ export class TotalsReporter implements Reporter {
         if (state === "passed" || state === "failed") counts[state]++;
         else counts.skipped++;
       }
-      if (module.state() === "failed" && !tests.some((test) => test.result().state === "failed")) counts.failed++;
+      if (module.state() === "failed" && !tests.some((test) => test.result().state === "failed"))
+        counts.failed++;
     }
     writeFileSync(path, `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`);
   }
