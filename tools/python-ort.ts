@@ -18,13 +18,23 @@ const ARRAYS = {
   bool: Uint8Array,
   float16: Uint16Array,
   bfloat16: Uint16Array,
-} as const;
+} as const satisfies Record<PythonType, unknown>;
 
-type ArrayName = keyof typeof ARRAYS;
+/** Element types that both sides know, by numpy's names. */
+export type PythonType =
+  | "float32"
+  | "float64"
+  | "int64"
+  | "int32"
+  | "uint8"
+  | "int8"
+  | "bool"
+  | "float16"
+  | "bfloat16";
 
 /** A tensor on its way to or from Python. Half-precision floats are raw bits, booleans 0 and 1. */
 export interface PythonTensor {
-  readonly type: ArrayName;
+  readonly type: PythonType;
   readonly dims: readonly number[];
   readonly data:
     | Float32Array
@@ -99,7 +109,7 @@ export async function runPythonOrt(python: string, run: PythonRun): Promise<Reco
 
 async function readOutputs(folder: string): Promise<Record<string, PythonTensor>> {
   const { outputs } = JSON.parse(await readFile(path.join(folder, "response.json"), "utf8")) as {
-    outputs: Record<string, { dtype: ArrayName; shape: number[]; file: string }>;
+    outputs: Record<string, { dtype: PythonType; shape: number[]; file: string }>;
   };
   const tensors: Record<string, PythonTensor> = {};
   for (const [name, { dtype, shape, file }] of Object.entries(outputs)) {

@@ -1,0 +1,105 @@
+import { type SpawnSyncReturns, spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, rmSync, truncateSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+
+/** The built command line, as a user runs it. */
+const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
+const TINY = resolve(import.meta.dirname, "../fixtures/golden-h16/gemma3_text/model");
+const folder = mkdtempSync(join(tmpdir(), "lapidary-cli-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function lapidary(args: readonly string[], input?: string): SpawnSyncReturns<string> {
+  const env = { ...process.env, LAPIDARY_CACHE: join(folder, "cache"), HF_HOME: join(folder, "hf"), HF_HUB_OFFLINE: "1" };
+  return spawnSync(process.execPath, [MAIN, ...args], { encoding: "utf8", env, timeout: 60_000, ...(input === undefined ? {} : { input }) });
+}
+
+const GREEDY = ["--no-do-sample", "--raw", "--ignore-eos", "-n", "8"];
+
+describe("lapidary", () => {
+  it("explains itself", () => {
+    for (const args of [["--help"], ["run", "--help"], ["info", "--help"], ["pull", "--help"]]) {
+      const { status, stdout } = lapidary(args);
+      expect(status).toBe(0);
+      expect(stdout).toMatch(/Usage: lapidary/);
+    }
+    expect(lapidary(["--version"]).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
+  it("runs a prompt from an argument and from a pipe alike, twice", () => {
+    const first = lapidary(["run", "--model", TINY, ...GREEDY, "Hello world"]);
+    expect(first.stderr).toContain("onnxruntime");
+    expect(first.status).toBe(0);
+    expect(first.stdout.length).toBeGreaterThan(3);
+    const piped = lapidary(["run", "--task", "text-generation", "--model", TINY, ...GREEDY], "Hello world\n");
+    expect(piped.stdout).toBe(first.stdout);
+  });
+
+  it("answers in JSON with figures", () => {
+    const { stdout, status } = lapidary(["run", "--model", TINY, ...GREEDY, "--json", "Hello world"]);
+    expect(status).toBe(0);
+    const answer = JSON.parse(stdout) as { generated_text: string; stats: Record<string, number> };
+    expect(answer.stats).toMatchObject({ new_tokens: 8 });
+    expect(answer.stats.time_to_first_token).toBeGreaterThan(0);
+  });
+
+  it("prints figures with --stats, apart from the text", () => {
+    const { stdout, stderr } = lapidary(["run", "--model", TINY, ...GREEDY, "--stats", "Hello world"]);
+    expect(stderr).toMatch(/first token .* s after/);
+    expect(stderr).toMatch(/decode +[\d.]+ tok\/s \(8 tokens\)/);
+    expect(stdout).not.toMatch(/tok\/s/);
+  });
+
+  it("samples the same with the same seed, and searches with beams", () => {
+    const sample = (seed: string): string => lapidary(["run", "--model", TINY, "--raw", "--ignore-eos", "-n", "12", "--seed", seed, "--temperature", "1.5", "Hello"]).stdout;
+    expect(sample("1")).toBe(sample("1"));
+    expect(sample("1")).not.toBe(sample("2"));
+    expect(lapidary(["run", "--model", TINY, ...GREEDY, "--num-beams", "3", "Hello"]).status).toBe(0);
+  });
+
+  it("says with --device 0 that there is no accelerator, and runs", () => {
+    const { status, stderr } = lapidary(["run", "--model", TINY, ...GREEDY, "--device", "0", "Hello"]);
+    expect(status).toBe(0);
+    // On a machine with a GPU the note is absent and the device is named.
+    expect(stderr).toMatch(/no accelerator could be used, running on the processor|, (cuda|webgpu)\n/);
+  });
+
+  it("tells what a model is without reading its weights", () => {
+    const { stdout } = lapidary(["info", TINY, "--json"]);
+    expect(JSON.parse(stdout)).toMatchObject({ architecture: "Gemma3ForCausalLM", format: "safetensors", head_dim: 16 });
+    expect(lapidary(["info", TINY]).stdout).toMatch(/cache bytes per token/);
+    expect(lapidary(["pull", TINY]).stdout.trim()).toBe(TINY);
+  });
+
+  it.each([
+    [["run", "--model", "/nowhere/at-all", "Hello"], 1, /no such file or folder/],
+    [["run", "--model", "gemma-3-270n", "Hello"], 1, /gemma-3-270m/],
+    [["run", "--model", TINY, "--temperature", "hot", "Hello"], 2, /expected a number/],
+    [["run", "--model", TINY, "--dtype", "q3", "Hello"], 2, /Allowed choices/],
+    [["run", "--model", TINY, "--temprature", "1", "Hello"], 2, /temperature/],
+    [["run", "--model", TINY, "--top-p", "2", "Hello"], 2, /top_p/],
+    [["run", "--model", TINY, "--system", "x", "--raw", "Hello"], 2, /chat template/],
+    [["jump"], 2, /unknown command/],
+  ])("%j ends with %i", (args, status, message) => {
+    const result = lapidary(args);
+    expect(result.stderr).toMatch(message);
+    expect(result.status).toBe(status);
+    expect(result.stderr).not.toMatch(/\n\s+at /);
+  });
+
+  it("refuses a truncated checkpoint with its name", () => {
+    const broken = join(folder, "broken");
+    cpSync(TINY, broken, { recursive: true });
+    truncateSync(join(broken, "model.safetensors"), 5000);
+    const { status, stderr } = lapidary(["run", "--model", broken, "Hello"]);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/model\.safetensors/);
+  });
+
+  it("wants a prompt", () => {
+    const { status, stderr } = lapidary(["run", "--model", TINY], "");
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/no prompt/);
+  });
+});
