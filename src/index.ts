@@ -3,7 +3,6 @@ export { AutoConfig, AutoModelForCausalLM } from "./api/auto.ts";
 export { CausalLM, type CausalLMOutput, type ModelMemory } from "./api/causal-lm.ts";
 export type { DecoderForwardInputs } from "./api/decoder-forward.ts";
 export { Gemma3ForCausalLM, Gemma3TextModel } from "./api/gemma3.ts";
-export type { IdsInput } from "./api/inputs.ts";
 export type { DtypeOption, PretrainedOptions, ProgressCallback, ProgressInfo } from "./api/options.ts";
 export {
   AutoTokenizer,
@@ -22,6 +21,7 @@ export {
   LapidaryError,
   RuntimeError,
 } from "./errors.ts";
+export type { IdsInput } from "./generation/prompt.ts";
 export * from "./generation/public.ts";
 export { Gemma3TextConfig } from "./models/gemma3/config.ts";
 export { PreTrainedTokenizer } from "./processing/tokenizer.ts";

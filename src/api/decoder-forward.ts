@@ -1,9 +1,10 @@
 import { InputError } from "../errors.ts";
 import type { DecoderStep } from "../generation/decoder.ts";
 import { KeyValueCache } from "../generation/kv-cache.ts";
+import type { IdsInput } from "../generation/prompt.ts";
 import type { TransformerDecoder } from "../generation/transformer-decoder.ts";
 import { Tensor } from "../tensor.ts";
-import { type IdsInput, idRows, type RowSpan, rowSpans } from "./inputs.ts";
+import { idRows, type RowSpan, rowSpans } from "./inputs.ts";
 
 /** Inputs of a decoder's forward call, by HF's names. */
 export interface DecoderForwardInputs {

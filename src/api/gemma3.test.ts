@@ -45,7 +45,10 @@ describe("Gemma3ForCausalLM", () => {
       let cache: Awaited<ReturnType<typeof model._call>>["past_key_values"];
       for (let start = 0; start < PROMPT.length; start += part) {
         const tokens = PROMPT.slice(start, start + part);
-        const step = await model({ input_ids: ids([tokens]), ...(cache === undefined ? {} : { past_key_values: cache }) });
+        const step: Awaited<ReturnType<typeof model._call>> = await model({
+          input_ids: ids([tokens]),
+          ...(cache === undefined ? {} : { past_key_values: cache }),
+        });
         cache = step.past_key_values;
         const expected = whole.logits.slice(null, [start, start + tokens.length]);
         expect(worst(step.logits, expected)).toBeLessThan(2e-5);
@@ -59,8 +62,14 @@ describe("Gemma3ForCausalLM", () => {
     const pad = new Array<number>(PROMPT.length - short.length).fill(0);
     const ones = short.map(() => 1);
     const alone = await model({ input_ids: ids([short]) });
-    const left = await model({ input_ids: ids([PROMPT, [...pad, ...short]]), attention_mask: ids([PROMPT.map(() => 1), [...pad, ...ones]]) });
-    const right = await model({ input_ids: ids([[...short, ...pad], PROMPT]), attention_mask: ids([[...ones, ...pad], PROMPT.map(() => 1)]) });
+    const left = await model({
+      input_ids: ids([PROMPT, [...pad, ...short]]),
+      attention_mask: ids([PROMPT.map(() => 1), [...pad, ...ones]]),
+    });
+    const right = await model({
+      input_ids: ids([[...short, ...pad], PROMPT]),
+      attention_mask: ids([[...ones, ...pad], PROMPT.map(() => 1)]),
+    });
     expect(worst(left.logits.slice([1, 2], [pad.length, null]), alone.logits)).toBeLessThan(2e-5);
     expect(worst(right.logits.slice([0, 1], [0, short.length]), alone.logits)).toBeLessThan(2e-5);
   });
@@ -75,7 +84,10 @@ describe("Gemma3ForCausalLM", () => {
       return Math.log(row.reduce((sum, value) => sum + Math.exp(value), 0)) - row[label]!;
     });
     expect(whole.loss!.item()).toBeCloseTo(terms.reduce((sum, value) => sum + value, 0) / terms.length, 4);
-    const masked = await model({ input_ids: ids([PROMPT]), labels: ids([PROMPT.map((id, i) => (i === 3 ? id : -100))]) });
+    const masked = await model({
+      input_ids: ids([PROMPT]),
+      labels: ids([PROMPT.map((id, i) => (i === 3 ? id : -100))]),
+    });
     expect(masked.loss!.item()).toBeCloseTo(terms[2]!, 4);
   });
 
@@ -89,7 +101,13 @@ describe("Gemma3ForCausalLM", () => {
 
   it("continues several tokens on a batch with a past", async () => {
     const { past_key_values: cache } = await model({ input_ids: ids([PROMPT, PROMPT]) });
-    const next = await model({ input_ids: ids([[5, 6, 7], [9, 8, 7]]), past_key_values: cache! });
+    const next = await model({
+      input_ids: ids([
+        [5, 6, 7],
+        [9, 8, 7],
+      ]),
+      past_key_values: cache!,
+    });
     const alone = await model({ input_ids: ids([[...PROMPT, 9, 8, 7]]), logits_to_keep: 3 });
     expect(worst(next.logits.slice([1, 2]), alone.logits)).toBeLessThan(2e-5);
   });
@@ -100,7 +118,11 @@ describe("Gemma3ForCausalLM", () => {
     let last: Tensor | undefined;
     let stepped: typeof cache;
     for (let start = 0; start < long.length; start += 130) {
-      const step = await model({ input_ids: ids([long.slice(start, start + 130)]), logits_to_keep: 1, ...(stepped === undefined ? {} : { past_key_values: stepped }) });
+      const step: Awaited<ReturnType<typeof model._call>> = await model({
+        input_ids: ids([long.slice(start, start + 130)]),
+        logits_to_keep: 1,
+        ...(stepped === undefined ? {} : { past_key_values: stepped }),
+      });
       [last, stepped] = [step.logits, step.past_key_values];
     }
     expect(worst(last!, logits)).toBeLessThan(2e-5);
@@ -131,7 +153,9 @@ describe("Gemma3ForCausalLM", () => {
   it("refuses a cache of another model", async () => {
     const other = await Gemma3ForCausalLM.from_pretrained(TINY);
     const { past_key_values } = await other({ input_ids: ids([PROMPT]) });
-    await expect(model({ input_ids: ids([[5]]), past_key_values: past_key_values! })).rejects.toThrow(/another model/);
+    await expect(model({ input_ids: ids([[5]]), past_key_values: past_key_values! })).rejects.toThrow(
+      /another model/,
+    );
     await other.dispose();
   });
 });
@@ -149,13 +173,17 @@ describe("from_pretrained", () => {
     const error = relativeError(b.logits, a.logits);
     expect(error).toBeLessThan(tolerance);
     expect(error).toBeGreaterThan(tolerance / 20);
-    const bytes = (model: Gemma3ForCausalLM): number => Object.values(model.memory().weights).reduce((sum, value) => sum + value, 0);
+    const bytes = (model: Gemma3ForCausalLM): number =>
+      Object.values(model.memory().weights).reduce((sum, value) => sum + value, 0);
     expect(bytes(stored)).toBeLessThan(bytes(exact));
     await Promise.all([exact.dispose(), stored.dispose()]);
   });
 
   it("runs the same on onnxruntime-node's own API", async () => {
-    const [native, fallback] = await Promise.all([Gemma3ForCausalLM.from_pretrained(TINY), Gemma3ForCausalLM.from_pretrained(TINY, { engine: "node" })]);
+    const [native, fallback] = await Promise.all([
+      Gemma3ForCausalLM.from_pretrained(TINY),
+      Gemma3ForCausalLM.from_pretrained(TINY, { engine: "node" }),
+    ]);
     const options = { input_ids: ids([PROMPT]), max_new_tokens: 12, do_sample: false, eos_token_id: [] };
     expect((await fallback.generate(options)).tolist()).toEqual((await native.generate(options)).tolist());
     await Promise.all([native.dispose(), fallback.dispose()]);
@@ -164,7 +192,8 @@ describe("from_pretrained", () => {
   it("follows the symbolic links of a hub cache", async () => {
     const folder = await mkdtemp(join(tmpdir(), "lapidary-links-"));
     try {
-      for (const name of ["config.json", "model.safetensors", "generation_config.json"]) await symlink(join(TINY, name), join(folder, name));
+      for (const name of ["config.json", "model.safetensors", "generation_config.json"])
+        await symlink(join(TINY, name), join(folder, name));
       const linked = await AutoModelForCausalLM.from_pretrained(folder);
       const { logits } = await linked({ input_ids: ids([PROMPT]), logits_to_keep: 1 });
       expect(logits.data.every((value) => Number.isFinite(Number(value)))).toBe(true);
@@ -196,7 +225,10 @@ describe("from_pretrained", () => {
 
   it("gives hidden states without a head", async () => {
     const model = await Gemma3TextModel.from_pretrained(TINY);
-    const { last_hidden_state, hidden_states } = await model({ input_ids: ids([PROMPT]), output_hidden_states: true });
+    const { last_hidden_state, hidden_states } = await model({
+      input_ids: ids([PROMPT]),
+      output_hidden_states: true,
+    });
     expect(last_hidden_state.dims).toEqual([1, PROMPT.length, 24]);
     expect(hidden_states!.length).toBe(model.config.num_hidden_layers + 1);
     await model.dispose();

@@ -1,32 +1,20 @@
 import { InputError } from "../errors.ts";
-import { type NestedNumbers, Tensor } from "../tensor.ts";
+import { type IdsInput, readRows } from "../generation/prompt.ts";
 
-/** Ids, masks or positions as callers give them: a tensor [batch, length], or (nested) arrays. */
-export type IdsInput = Tensor | readonly (number | bigint)[] | readonly (readonly (number | bigint)[])[];
-
-/** A [batch, length] tensor of integers as plain rows. One row may come without its batch. */
+/** A [batch, length] input as rows of whole numbers, all of one length. */
 export function idRows(input: IdsInput, option: string): number[][] {
-  const nested = input instanceof Tensor ? input.tolist() : (input as NestedNumbers[]);
-  if (!Array.isArray(nested))
-    throw new InputError(`${option}: expected a Tensor or arrays of numbers`, { option });
-  const rows = nested.length > 0 && !Array.isArray(nested[0]) ? [nested] : nested;
-  const result = rows.map((row) => {
-    if (!Array.isArray(row)) throw new InputError(`${option}: expected [batch, length]`, { option });
-    return row.map((value) => {
-      const number = Array.isArray(value) ? Number.NaN : Number(value);
-      if (!Number.isSafeInteger(number))
-        throw new InputError(`${option}: ${String(value)} is no integer`, { option });
-      return number;
-    });
-  });
-  const length = result[0]?.length ?? 0;
-  if (result.length === 0 || result.some((row) => row.length !== length)) {
-    throw new InputError(
-      `${option}: rows must exist and have one length, got ${result.map((row) => row.length).join(", ") || "none"}`,
-      { option },
-    );
+  const rows = readRows(option, input).map((row) =>
+    row.map((value) => {
+      if (Number.isSafeInteger(Number(value))) return Number(value);
+      throw new InputError(`${option}: ${String(value)} is no integer`, { option });
+    }),
+  );
+  const length = rows[0]?.length ?? 0;
+  if (rows.length === 0 || rows.some((row) => row.length !== length)) {
+    const lengths = rows.map((row) => row.length).join(", ") || "none";
+    throw new InputError(`${option}: rows must exist and have one length, got ${lengths}`, { option });
   }
-  return result;
+  return rows;
 }
 
 /** Where each row of a padded batch has its tokens: columns start..end-1. */

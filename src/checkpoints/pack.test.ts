@@ -29,7 +29,9 @@ describe("packs", () => {
     folder = await mkdtemp(join(tmpdir(), "lapidary-pack-"));
     source = join(folder, "model.safetensors");
     const tensors = [...SHAPES].map(([name, shape]) => {
-      const values = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, i) => Math.sin(i + name.length));
+      const values = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, i) =>
+        Math.sin(i + name.length),
+      );
       return { name, dtype: "F32" as const, shape, data: [new Uint8Array(values.buffer)] };
     });
     await writeSafetensors(source, tensors);
@@ -38,7 +40,9 @@ describe("packs", () => {
 
   async function load(dtype: WeightDtype): ReturnType<typeof loadWeights> {
     const checkpoint = await openCheckpoint(source);
-    return loadWeights(checkpoint, request(dtype), { folder: join(folder, "packs") }).finally(() => checkpoint.close());
+    return loadWeights(checkpoint, request(dtype), { folder: join(folder, "packs") }).finally(() =>
+      checkpoint.close(),
+    );
   }
 
   it("uses float32 where it lies", async () => {
@@ -73,7 +77,15 @@ describe("packs", () => {
     await load("q8");
     expect(await readFile(pack!)).toEqual(contents);
     await new Promise((done) => setTimeout(done, 20));
-    await writeSafetensors(source, [...SHAPES].map(([name, shape]) => ({ name, dtype: "F32" as const, shape, data: [new Uint8Array(4 * shape.reduce((a, b) => a * b))] })));
+    await writeSafetensors(
+      source,
+      [...SHAPES].map(([name, shape]) => ({
+        name,
+        dtype: "F32" as const,
+        shape,
+        data: [new Uint8Array(4 * shape.reduce((a, b) => a * b))],
+      })),
+    );
     expect((await load("q8")).pack).not.toBe(pack);
   });
 
@@ -89,23 +101,32 @@ describe("packs", () => {
     const checkpoint = await openCheckpoint(source);
     const wrong = { ...request("q8"), parameters: new Map([["q", [4, 41]]]) };
     await expect(loadWeights(checkpoint, wrong, { folder })).rejects.toThrow(CheckpointError);
-    await expect(loadWeights(checkpoint, wrong, { folder })).rejects.toThrow(/\[4, 40\], the configuration asks for \[4, 41\]/);
+    await expect(loadWeights(checkpoint, wrong, { folder })).rejects.toThrow(
+      /\[4, 40\], the configuration asks for \[4, 41\]/,
+    );
     await checkpoint.close();
   });
 
   it("takes one preparation at its end, at page borders, and stays readable", async () => {
     const { pack } = await load("q8");
     const before = await readFile(pack!);
-    const offsets = await appendPrepared(pack!, source, [{ offset: 8, length: 100 }, { offset: 0, length: 8 }]);
+    const offsets = await appendPrepared(pack!, source, [
+      { offset: 8, length: 100 },
+      { offset: 0, length: 8 },
+    ]);
     expect(offsets!.every((offset) => offset % 4096 === 0)).toBe(true);
     const after = await readFile(pack!);
     const original = await readFile(source);
     expect(after.subarray(offsets![0], offsets![0]! + 100)).toEqual(original.subarray(8, 108));
     const reopened = await openSafetensors(pack!);
-    expect(reopened.tensors.get("q#codes")!.offset).toBe((await openSafetensors(pack!)).tensors.get("q#codes")!.offset);
+    expect(reopened.tensors.get("q#codes")!.offset).toBe(
+      (await openSafetensors(pack!)).tensors.get("q#codes")!.offset,
+    );
     expect(reopened.tensors.has("#prepared")).toBe(true);
     const data = reopened.tensors.get("q#codes")!;
-    expect(after.subarray(data.offset, data.offset + data.length)).toEqual(before.subarray(data.offset, data.offset + data.length));
+    expect(after.subarray(data.offset, data.offset + data.length)).toEqual(
+      before.subarray(data.offset, data.offset + data.length),
+    );
     await reopened.close();
     expect(await appendPrepared(pack!, source, [{ offset: 0, length: 8 }])).toBeUndefined();
   });

@@ -106,7 +106,8 @@ function readMask(input: IdsInput, ids: readonly bigint[][], length: number, cac
   return mask;
 }
 
-function readRows(option: string, input: IdsInput): (number | bigint)[][] {
+/** The rows of an input, as numbers or bigints. */
+export function readRows(option: string, input: IdsInput): (number | bigint)[][] {
   const nested = input instanceof Tensor ? input.tolist() : (input as unknown);
   if (!Array.isArray(nested)) throw invalid(option, "a Tensor or nested arrays", input);
   const rows: unknown[] = nested.every((item) => isScalar(item)) && nested.length > 0 ? [nested] : nested;

@@ -1,9 +1,9 @@
 import { GraphError } from "../errors.ts";
 import { type Dim, formatShape, type Shape } from "./dims.ts";
+import type { DType } from "./element-types.ts";
 import type { FileRange } from "./weights.ts";
 
-/** Element types of values in graphs. */
-export type DType = "float32" | "float16" | "bfloat16" | "int64" | "int32" | "int8" | "uint8" | "bool";
+export type { DType };
 
 export type AttributeValue = number | string | readonly number[] | { readonly float: number };
 export type Attributes = Readonly<Record<string, AttributeValue | undefined>>;

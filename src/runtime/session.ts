@@ -1,32 +1,7 @@
 /** What every engine offers. Graphs run over memory that the caller owns, so nothing is copied that need not be. */
+import type { ElementType, TypedArray } from "../tensor.ts";
 
-/** Element types that cross the engine's border. float16 and bfloat16 travel as Uint16Array of raw bits. */
-export type ElementType =
-  | "float32"
-  | "float16"
-  | "bfloat16"
-  | "float64"
-  | "int64"
-  | "int32"
-  | "int16"
-  | "int8"
-  | "uint8"
-  | "uint16"
-  | "uint32"
-  | "uint64"
-  | "bool";
-
-export type TypedArray =
-  | Float32Array
-  | Float64Array
-  | BigInt64Array
-  | BigUint64Array
-  | Int32Array
-  | Int16Array
-  | Int8Array
-  | Uint8Array
-  | Uint16Array
-  | Uint32Array;
+export type { ElementType, TypedArray };
 
 /** A tensor over memory that the caller owns and keeps alive. `data` may be a subarray: a row of a batch buffer. */
 export interface HostTensor {

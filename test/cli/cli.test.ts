@@ -11,8 +11,18 @@ const folder = mkdtempSync(join(tmpdir(), "lapidary-cli-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 function lapidary(args: readonly string[], input?: string): SpawnSyncReturns<string> {
-  const env = { ...process.env, LAPIDARY_CACHE: join(folder, "cache"), HF_HOME: join(folder, "hf"), HF_HUB_OFFLINE: "1" };
-  return spawnSync(process.execPath, [MAIN, ...args], { encoding: "utf8", env, timeout: 60_000, ...(input === undefined ? {} : { input }) });
+  const env = {
+    ...process.env,
+    LAPIDARY_CACHE: join(folder, "cache"),
+    HF_HOME: join(folder, "hf"),
+    HF_HUB_OFFLINE: "1",
+  };
+  return spawnSync(process.execPath, [MAIN, ...args], {
+    encoding: "utf8",
+    env,
+    timeout: 60_000,
+    ...(input === undefined ? {} : { input }),
+  });
 }
 
 const GREEDY = ["--no-do-sample", "--raw", "--ignore-eos", "-n", "8"];
@@ -52,7 +62,21 @@ describe("lapidary", () => {
   });
 
   it("samples the same with the same seed, and searches with beams", () => {
-    const sample = (seed: string): string => lapidary(["run", "--model", TINY, "--raw", "--ignore-eos", "-n", "12", "--seed", seed, "--temperature", "1.5", "Hello"]).stdout;
+    const sample = (seed: string): string =>
+      lapidary([
+        "run",
+        "--model",
+        TINY,
+        "--raw",
+        "--ignore-eos",
+        "-n",
+        "12",
+        "--seed",
+        seed,
+        "--temperature",
+        "1.5",
+        "Hello",
+      ]).stdout;
     expect(sample("1")).toBe(sample("1"));
     expect(sample("1")).not.toBe(sample("2"));
     expect(lapidary(["run", "--model", TINY, ...GREEDY, "--num-beams", "3", "Hello"]).status).toBe(0);
@@ -67,7 +91,11 @@ describe("lapidary", () => {
 
   it("tells what a model is without reading its weights", () => {
     const { stdout } = lapidary(["info", TINY, "--json"]);
-    expect(JSON.parse(stdout)).toMatchObject({ architecture: "Gemma3ForCausalLM", format: "safetensors", head_dim: 16 });
+    expect(JSON.parse(stdout)).toMatchObject({
+      architecture: "Gemma3ForCausalLM",
+      format: "safetensors",
+      head_dim: 16,
+    });
     expect(lapidary(["info", TINY]).stdout).toMatch(/cache bytes per token/);
     expect(lapidary(["pull", TINY]).stdout.trim()).toBe(TINY);
   });

@@ -10,16 +10,37 @@ const folder = mkdtempSync(join(tmpdir(), "lapidary-package-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 it("the packed tarball holds what it needs, imports, and runs", () => {
-  const packed = JSON.parse(execFileSync("npm", ["pack", "--json", "--pack-destination", folder], { cwd: ROOT, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] })) as
+  const packed = JSON.parse(
+    execFileSync("npm", ["pack", "--json", "--pack-destination", folder], {
+      cwd: ROOT,
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    }),
+  ) as
     | { filename: string; files: { path: string }[] }[]
     | Record<string, { filename: string; files: { path: string }[] }>;
   const { filename, files } = Object.values(packed)[0]!;
   const paths = files.map((file) => file.path);
-  expect(paths).toEqual(expect.arrayContaining(["LICENSE", "NOTICE", "README.md", "dist/index.js", "dist/index.d.ts", "dist/cli/main.js"]));
+  expect(paths).toEqual(
+    expect.arrayContaining([
+      "LICENSE",
+      "NOTICE",
+      "README.md",
+      "dist/index.js",
+      "dist/index.d.ts",
+      "dist/cli/main.js",
+    ]),
+  );
   expect(paths.filter((path) => /\.test\.|^src\/|^test\//.test(path))).toEqual([]);
   const modules = join(folder, "node_modules");
   mkdirSync(join(modules, "lapidary"), { recursive: true });
-  execFileSync("tar", ["-xzf", join(folder, filename), "-C", join(modules, "lapidary"), "--strip-components=1"]);
+  execFileSync("tar", [
+    "-xzf",
+    join(folder, filename),
+    "-C",
+    join(modules, "lapidary"),
+    "--strip-components=1",
+  ]);
   // Its dependencies are those of this repository: nothing is fetched.
   symlinkSync(join(ROOT, "node_modules"), join(modules, "lapidary", "node_modules"));
   writeFileSync(

@@ -1,18 +1,9 @@
 import { GraphError } from "../../errors.ts";
-import type { AttributeValue, DType, Graph, Initializer, Node, TypedName } from "../graph.ts";
+import { ONNX_ELEMENT_TYPE } from "../element-types.ts";
+import type { AttributeValue, Graph, Initializer, Node, TypedName } from "../graph.ts";
 import { ProtoWriter } from "./proto.ts";
 
-// Field and enum numbers are those of onnx.proto3 (ONNX 1.16 and newer).
-const ELEMENT_TYPE: Readonly<Record<DType, number>> = {
-  float32: 1,
-  uint8: 2,
-  int8: 3,
-  int32: 6,
-  int64: 7,
-  bool: 9,
-  float16: 10,
-  bfloat16: 16,
-};
+// Field numbers are those of onnx.proto3 (ONNX 1.16 and newer).
 const IR_VERSION = 10;
 /** Opset of the standard operators: the newest that all engines of ours take. */
 const OPSET = 21;
@@ -66,7 +57,7 @@ function writeAttribute(name: string, value: AttributeValue): ProtoWriter {
 function writeInitializer(initializer: Initializer, folder: string): ProtoWriter {
   const proto = new ProtoWriter();
   for (const dim of initializer.shape) proto.varint(1, dim);
-  proto.varint(2, ELEMENT_TYPE[initializer.dtype]).string(8, initializer.name);
+  proto.varint(2, ONNX_ELEMENT_TYPE[initializer.dtype]).string(8, initializer.name);
   const { data } = initializer;
   if (data instanceof Uint8Array) return proto.bytes(9, data);
   const entries = {
@@ -96,6 +87,6 @@ function writeValueInfo(value: TypedName): ProtoWriter {
       typeof dim === "number" ? new ProtoWriter().varint(1, dim) : new ProtoWriter().string(2, dim),
     );
   }
-  const tensor = new ProtoWriter().varint(1, ELEMENT_TYPE[value.dtype]).message(2, shape);
+  const tensor = new ProtoWriter().varint(1, ONNX_ELEMENT_TYPE[value.dtype]).message(2, shape);
   return new ProtoWriter().string(1, value.name).message(2, new ProtoWriter().message(1, tensor));
 }

@@ -1,5 +1,6 @@
 import { broadcast, formatShape } from "../dims.ts";
-import type { DType, Graph, Value } from "../graph.ts";
+import { type DType, ONNX_ELEMENT_TYPE } from "../element-types.ts";
+import type { Graph, Value } from "../graph.ts";
 
 function elementwise(op: string, a: Value, b: Value): Value {
   const graph: Graph = a.graph;
@@ -44,20 +45,9 @@ export function relu(x: Value): Value {
   return x.graph.emit("Relu", [x], [x])[0]!;
 }
 
-const ONNX_TYPE: Readonly<Record<DType, number>> = {
-  float32: 1,
-  uint8: 2,
-  int8: 3,
-  int32: 6,
-  int64: 7,
-  bool: 9,
-  float16: 10,
-  bfloat16: 16,
-};
-
 export function cast(x: Value, dtype: DType): Value {
   if (x.dtype === dtype) return x;
-  return x.graph.emit("Cast", [x], [{ dtype, shape: x.shape }], { to: ONNX_TYPE[dtype] })[0]!;
+  return x.graph.emit("Cast", [x], [{ dtype, shape: x.shape }], { to: ONNX_ELEMENT_TYPE[dtype] })[0]!;
 }
 
 /** Root-mean-square norm over the last axis, times `weight` [last]: x / sqrt(mean(x²) + epsilon) · weight. */
