@@ -70,6 +70,9 @@ export function weightRequest(
     tables: new Set(
       modules.flatMap(([, part]) => (part instanceof Embedding ? [keys.get(part.weight)!] : [])),
     ),
+    sensitive: new Set(
+      modules.flatMap(([path, part]) => (part.sensitive ? [...namedParameters(part, path).keys()] : [])),
+    ),
     dtype: options.dtype,
     tablesDtype: options.tablesDtype,
   };

@@ -20,6 +20,8 @@ export interface WeightRequest {
   readonly groups: readonly (readonly string[])[];
   /** Keys of embedding tables: read by row, often shared with the output layer. */
   readonly tables: ReadonlySet<string>;
+  /** Keys of layers that "q4" keeps in 8 bits. */
+  readonly sensitive: ReadonlySet<string>;
   /** Storage of the decoder's layers, and of its tables. */
   readonly dtype: WeightDtype;
   readonly tablesDtype: WeightDtype;
@@ -77,7 +79,8 @@ function chooseTarget(slice: TensorSlice, shape: readonly number[], request: Wei
   const storage = STORAGE[dtype];
   if (storage !== undefined) return asFloat(slice, storage);
   // Four bits cost the output layer far more than the others, so that the shared table keeps eight.
-  return dtype === "q4" && !table ? quantised(Q4, shape, table) : quantised(Q8, shape, table);
+  const fourBits = dtype === "q4" && !table && !request.sensitive.has(slice.name);
+  return quantised(fourBits ? Q4 : Q8, shape, table);
 }
 
 function keepPrecision(slice: TensorSlice, shape: readonly number[], table: boolean): Target {

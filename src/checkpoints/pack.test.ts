@@ -19,7 +19,14 @@ const SHAPES = new Map<string, readonly number[]>([
 ]);
 
 function request(dtype: WeightDtype): WeightRequest {
-  return { parameters: SHAPES, groups: [["q", "k"]], tables: new Set(["table"]), dtype, tablesDtype: dtype };
+  return {
+    parameters: SHAPES,
+    groups: [["q", "k"]],
+    tables: new Set(["table"]),
+    sensitive: new Set<string>(),
+    dtype,
+    tablesDtype: dtype,
+  };
 }
 
 describe("packs", () => {
@@ -65,6 +72,12 @@ describe("packs", () => {
     const { weights } = await load("q4");
     expect(weights.get("table")).toMatchObject({ kind: "nbits", bits: 8 });
     expect(weights.get("q")).toMatchObject({ kind: "nbits", bits: 4 });
+    const checkpoint = await openCheckpoint(source);
+    const sensitive = { ...request("q4"), sensitive: new Set(["q", "k"]) };
+    const kept = await loadWeights(checkpoint, sensitive, { folder: join(folder, "packs") }).finally(() =>
+      checkpoint.close(),
+    );
+    expect(kept.weights.get("q")).toMatchObject({ kind: "nbits", bits: 8 });
   });
 
   it("is made once, and again when damaged or when its source changes", async () => {

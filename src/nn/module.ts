@@ -35,6 +35,9 @@ export abstract class Module {
 
   /** Linear layers of the same input whose weights should lie side by side when they are packed, so that they can run as one. */
   readonly packedTogether: readonly (readonly Parameter[])[] = [];
+
+  /** Whether the weights of this module lose too much in 4 bits: "q4" then keeps 8. */
+  readonly sensitive: boolean = false;
 }
 
 /** Every parameter below `root`, by checkpoint key, in the order of the fields. */

@@ -31,6 +31,8 @@ export class Gemma3Attention extends Module {
   readonly q_norm: GemmaRMSNorm;
   readonly k_norm: GemmaRMSNorm;
   override readonly packedTogether: readonly (readonly Parameter[])[];
+  /** Measured on the 270M, perplexity with attention in 4 bits 21.2, in 8 bits 17.5, for 6 % more bytes. */
+  override readonly sensitive: boolean = true;
   readonly #config: Gemma3TextConfig;
   readonly #window: number | null;
 
