@@ -5,6 +5,7 @@
 import { mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import path from "node:path";
+import { resolveModel } from "../src/checkpoints/resolve.ts";
 import { drawChart } from "./chart.ts";
 import { prepareEngine } from "./engines.ts";
 import { type Field, measureFirstToken, measureMemory, measurePerplexity, measureSpeed } from "./measure.ts";
@@ -15,11 +16,13 @@ import { buildEngines, type EngineProcess } from "./workers.ts";
 const RESULTS = path.join(import.meta.dirname, "results");
 
 async function main(): Promise<void> {
-  const options = parseOptions(process.argv.slice(2));
-  if (options === undefined) {
+  const parsed = parseOptions(process.argv.slice(2));
+  if (parsed === undefined) {
     console.log(USAGE);
     return;
   }
+  const { path: model } = await resolveModel(parsed.model);
+  const options = { ...parsed, model };
   const machine = await describeRun(options);
   console.log(`${machine}\n`);
   const field = await openField(options);

@@ -31,9 +31,9 @@ export interface BenchOptions {
 }
 
 /** The text of --help. */
-export const USAGE: string = `usage: npm run bench -- --model FILE.gguf [options]
+export const USAGE: string = `usage: npm run bench -- [options]
 
-  --model FILE        the GGUF that every engine runs (or LAPIDARY_BENCH_MODEL)
+  --model MODEL       the GGUF that every engine runs, or a package's name (gemma-3-270m, or LAPIDARY_BENCH_MODEL)
   --engines LIST      of ${ENGINES.join(", ")}; llama-bench needs LLAMA_BENCH, the path of its binary
   --metrics LIST      of ${METRICS.join(", ")}
   --depths LIST       tokens before the decoded ones (128,2000)
@@ -49,7 +49,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
   const { values } = parseArgs({
     args: [...args],
     options: {
-      model: { type: "string", default: process.env.LAPIDARY_BENCH_MODEL ?? "" },
+      model: { type: "string", default: process.env.LAPIDARY_BENCH_MODEL ?? "gemma-3-270m" },
       engines: { type: "string" },
       metrics: { type: "string", default: METRICS.join() },
       depths: { type: "string", default: "128,2000" },
@@ -63,10 +63,8 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
     },
   });
   if (values.help === true) return undefined;
-  if (values.model === "") throw new Error("--model FILE.gguf is missing");
-  for (const file of [values.model, values.perplexity]) {
-    if (file !== undefined && !existsSync(file)) throw new Error(`${file} does not exist`);
-  }
+  const text = values.perplexity;
+  if (text !== undefined && !existsSync(text)) throw new Error(`${text} does not exist`);
   const llamaBench = process.env.LLAMA_BENCH;
   const engines = values.engines ?? ENGINES.filter((name) => name !== "llama-bench" || llamaBench).join();
   return {
