@@ -179,14 +179,32 @@ export async function sleep(milliseconds: number, signal?: AbortSignal): Promise
   }
 }
 
+/**
+ * A controller that `signal` aborts too. AbortSignal.any would do, but in Node 20 a signal made by it can be collected
+ * while it is waited for, and then never fires.
+ */
+export function linkedController(signal: AbortSignal | undefined): {
+  controller: AbortController;
+  /** Ends the link. */
+  release: () => void;
+} {
+  const controller = new AbortController();
+  const forward = (): void => controller.abort(signal?.reason);
+  if (signal?.aborted === true) forward();
+  signal?.addEventListener("abort", forward, { once: true });
+  return { controller, release: () => signal?.removeEventListener("abort", forward) };
+}
+
 class StallError extends Error {}
 
 async function sendOnce(address: string, options: RequestOptions): Promise<Answer> {
   const limits = options.limits ?? DEFAULT_LIMITS;
-  const controller = new AbortController();
-  const signal =
-    options.signal === undefined ? controller.signal : AbortSignal.any([options.signal, controller.signal]);
-  const abort = (reason: unknown): void => controller.abort(reason);
+  const { controller, release } = linkedController(options.signal);
+  const { signal } = controller;
+  const abort = (reason: unknown): void => {
+    release();
+    controller.abort(reason);
+  };
   const origin = new URL(address).origin;
   let url = new URL(address);
   let trusted = true;

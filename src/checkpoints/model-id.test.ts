@@ -67,7 +67,7 @@ describe("local models", () => {
   });
 
   it("are folders with a configuration, .gguf files, or folders with one of these", async () => {
-    await expect(resolveModel(folder)).rejects.toThrow("holds neither config.json nor a .gguf file");
+    await expect(resolveModel(folder)).rejects.toThrow("nor a .gguf file");
     const file = join(folder, "a-Q4_0.gguf");
     await writeFile(file, "");
     for (const id of [file, folder]) {

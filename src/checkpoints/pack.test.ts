@@ -132,9 +132,6 @@ describe("packs", () => {
     const original = await readFile(source);
     expect(after.subarray(offsets![0], offsets![0]! + 100)).toEqual(original.subarray(8, 108));
     const reopened = await openSafetensors(pack!);
-    expect(reopened.tensors.get("q#codes")!.offset).toBe(
-      (await openSafetensors(pack!)).tensors.get("q#codes")!.offset,
-    );
     expect(reopened.tensors.has("#prepared")).toBe(true);
     const data = reopened.tensors.get("q#codes")!;
     expect(after.subarray(data.offset, data.offset + data.length)).toEqual(

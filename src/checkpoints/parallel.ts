@@ -1,3 +1,5 @@
+import { linkedController } from "./http.ts";
+
 /**
  * Runs `work` for each item, `width` at a time. The first failure aborts the others' signal; it is thrown once all
  * have come to rest, so that nothing writes on afterwards.
@@ -8,21 +10,20 @@ export async function inParallel<T>(
   signal: AbortSignal | undefined,
   work: (item: T, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  const controller = new AbortController();
-  const either = signal === undefined ? controller.signal : AbortSignal.any([signal, controller.signal]);
+  const { controller, release } = linkedController(signal);
   const queue = [...items];
   let failure: { error: unknown } | undefined;
   const worker = async (): Promise<void> => {
     for (let item = queue.shift(); item !== undefined && failure === undefined; item = queue.shift()) {
       try {
-        await work(item, either);
+        await work(item, controller.signal);
       } catch (error) {
         failure ??= { error };
         controller.abort(error);
       }
     }
   };
-  await Promise.all(Array.from({ length: Math.max(1, width) }, worker));
+  await Promise.all(Array.from({ length: Math.max(1, width) }, worker)).finally(release);
   signal?.throwIfAborted();
   if (failure !== undefined) throw failure.error;
 }
