@@ -41,6 +41,8 @@ export interface Answer {
   readonly url: URL;
   /** Drops the connection. */
   abort(reason: unknown): void;
+  /** Fires when the connection is dropped, by `abort` or by the request's own signal. */
+  readonly signal: AbortSignal;
 }
 
 const MAX_REDIRECTS = 10;
@@ -107,14 +109,27 @@ export async function* bodyOf(
     () => answer.abort(new StallError(`no data for ${limits.stallTimeout / 1000} s`)),
     limits.stallTimeout,
   );
+  const reader = (body as ReadableStream<Uint8Array>).getReader();
+  let drop: (() => void) | undefined;
+  // fetch() can leave a read pending for good when it is aborted just as the last byte arrives.
+  const dropped = new Promise<never>((_, reject) => {
+    drop = () => reject(answer.signal.reason);
+    answer.signal.addEventListener("abort", drop, { once: true });
+  });
+  dropped.catch(() => undefined);
   try {
-    for await (const chunk of body as unknown as AsyncIterable<Uint8Array>) {
+    answer.signal.throwIfAborted();
+    for (;;) {
+      const { done, value } = await Promise.race([reader.read(), dropped]);
+      if (done) return;
       stalled.refresh();
-      yield chunk;
+      yield value;
       stalled.refresh(); // the time that the reader took does not count
     }
   } finally {
     clearTimeout(stalled);
+    if (drop !== undefined) answer.signal.removeEventListener("abort", drop);
+    reader.cancel().catch(() => undefined);
   }
 }
 
@@ -179,32 +194,14 @@ export async function sleep(milliseconds: number, signal?: AbortSignal): Promise
   }
 }
 
-/**
- * A controller that `signal` aborts too. AbortSignal.any would do, but in Node 20 a signal made by it can be collected
- * while it is waited for, and then never fires.
- */
-export function linkedController(signal: AbortSignal | undefined): {
-  controller: AbortController;
-  /** Ends the link. */
-  release: () => void;
-} {
-  const controller = new AbortController();
-  const forward = (): void => controller.abort(signal?.reason);
-  if (signal?.aborted === true) forward();
-  signal?.addEventListener("abort", forward, { once: true });
-  return { controller, release: () => signal?.removeEventListener("abort", forward) };
-}
-
 class StallError extends Error {}
 
 async function sendOnce(address: string, options: RequestOptions): Promise<Answer> {
   const limits = options.limits ?? DEFAULT_LIMITS;
-  const { controller, release } = linkedController(options.signal);
-  const { signal } = controller;
-  const abort = (reason: unknown): void => {
-    release();
-    controller.abort(reason);
-  };
+  const controller = new AbortController();
+  const signal =
+    options.signal === undefined ? controller.signal : AbortSignal.any([options.signal, controller.signal]);
+  const abort = (reason: unknown): void => controller.abort(reason);
   const origin = new URL(address).origin;
   let url = new URL(address);
   let trusted = true;
@@ -229,7 +226,7 @@ async function sendOnce(address: string, options: RequestOptions): Promise<Answe
     }
     const next = redirectTarget(response, url);
     if (next === undefined || (options.stopAtForeignRedirect === true && next.origin !== origin)) {
-      return { response, url, abort };
+      return { response, url, abort, signal };
     }
     await response.body?.cancel();
     url = next;
