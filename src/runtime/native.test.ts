@@ -95,7 +95,8 @@ test("the event loop stays free during a run", async () => {
   }, 5);
   await expect(bindSlow(session, 1e9, 64).run({ signal: controller.signal })).rejects.toThrow();
   clearInterval(timer);
-  expect(ticks).toBe(20);
+  // A few more may come until the run has wound down.
+  expect(ticks).toBeGreaterThanOrEqual(20);
 });
 
 test("sessions of one process run at the same time", async () => {
