@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
-import { InputError, LapidaryError } from "../errors.ts";
+import { HubError, InputError, LapidaryError } from "../errors.ts";
 import { addGenerationFlags } from "./generation-flags.ts";
 import { addModelFlags } from "./model-flags.ts";
 
@@ -75,6 +75,8 @@ function report(error: unknown): number {
   const text =
     error instanceof Error ? (expected ? error.message : (error.stack ?? error.message)) : String(error);
   process.stderr.write(`lapidary: ${text}\n`);
+  if (error instanceof HubError)
+    process.stderr.write('a file of yours needs no fetching: lapidary run --model path/to/model.gguf "…"\n');
   return error instanceof InputError ? USAGE : FAILED;
 }
 
