@@ -31,23 +31,21 @@ function lookUp<T>(table: Readonly<Record<string, T>>, config: object, id: strin
 export class AutoConfig {
   static async from_pretrained(id: string, options: PretrainedOptions = {}): Promise<Gemma3TextConfig> {
     checkPretrainedOptions(options, "AutoConfig.from_pretrained");
-    const files = await ModelFiles.find(id, options);
-    try {
-      const config = await files.config();
-      return new (lookUp(CONFIGS, config, id, "configuration class"))(config);
-    } finally {
-      await files.close();
-    }
+    const config = await readConfig(id, options);
+    return new (lookUp(CONFIGS, config, id, "configuration class"))(config);
   }
+}
+
+async function readConfig(id: string, options: PretrainedOptions): Promise<JsonObject> {
+  const files = await ModelFiles.find(id, options);
+  return files.config().finally(() => files.close());
 }
 
 /** Chooses the class of a language model by its configuration. */
 export class AutoModelForCausalLM {
   static async from_pretrained(id: string, options: PretrainedOptions = {}): Promise<Gemma3ForCausalLM> {
     checkPretrainedOptions(options, "AutoModelForCausalLM.from_pretrained");
-    const config = isJsonObject(options.config)
-      ? options.config
-      : await AutoConfig.from_pretrained(id, options);
-    return lookUp(CAUSAL_LMS, config, id, "language model").from_pretrained(id, options);
+    const config = isJsonObject(options.config) ? options.config : await readConfig(id, options);
+    return lookUp(CAUSAL_LMS, config, id, "language model").from_pretrained(id, { ...options, config });
   }
 }

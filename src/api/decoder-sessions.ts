@@ -64,8 +64,8 @@ export class DecoderSessions implements DecoderModel {
 
   /** The ONNX model of a variant, and the folder that its external data locations are relative to. */
   serialize(options: DecoderGraphOptions): { model: Uint8Array; externalDataFolder: string } {
-    const externalDataFolder = commonFolder(this.#parts.weights);
-    return { model: serializeOnnx(this.#trace(options), externalDataFolder), externalDataFolder };
+    const { model, externalDataFolder } = this.#build(options);
+    return { model, externalDataFolder };
   }
 
   async dispose(): Promise<void> {
@@ -75,19 +75,19 @@ export class DecoderSessions implements DecoderModel {
       if (session.status === "fulfilled") await session.value.dispose();
   }
 
-  #trace(options: DecoderGraphOptions): Graph {
+  #build(options: DecoderGraphOptions): { graph: Graph; model: Uint8Array; externalDataFolder: string } {
     const graph = new Graph("lapidary");
     this.#parts.module.trace(graph, options);
-    return graph;
+    const externalDataFolder = commonFolder(this.#parts.weights);
+    return { graph, model: serializeOnnx(graph, externalDataFolder), externalDataFolder };
   }
 
   #create(options: DecoderGraphOptions): Promise<Session> {
     const { engine, device, threads } = this.#options;
     const { weights, pack } = this.#parts;
-    const graph = this.#trace(options);
-    const externalDataFolder = commonFolder(weights);
+    const { graph, model, externalDataFolder } = this.#build(options);
     const session = {
-      model: serializeOnnx(graph, externalDataFolder),
+      model,
       externalDataFolder,
       device,
       ...(threads === undefined ? {} : { threads }),

@@ -3,7 +3,8 @@ import { randomUUID } from "node:crypto";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { CheckpointError } from "../errors.ts";
-import { dtypeLayouts, isSafetensorsDtype, type SafetensorsDtype, tensorByteLength } from "./dtypes.ts";
+import { BLOCK_GEOMETRY } from "../quantization/gguf-blocks.ts";
+import { isSafetensorsDtype, type SafetensorsDtype, tensorByteLength } from "./dtypes.ts";
 import { reasonOf } from "./open-files.ts";
 
 /** A tensor to write. `data` yields its bytes in order, in chunks of any size, when its turn comes. */
@@ -21,7 +22,9 @@ export async function writeSafetensors(
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   // Wide elements first, so that every tensor is aligned to its element's size.
-  const sorted = [...tensors].sort((a, b) => dtypeLayouts[b.dtype].bytes - dtypeLayouts[a.dtype].bytes);
+  const sorted = [...tensors].sort(
+    (a, b) => BLOCK_GEOMETRY[b.dtype].blockBytes - BLOCK_GEOMETRY[a.dtype].blockBytes,
+  );
   const header = makeHeader(sorted, metadata, path);
   await replaceFile(path, async (handle) => {
     await writeAll(handle, header);

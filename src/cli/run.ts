@@ -85,7 +85,8 @@ async function loadingOptions(id: string, flags: RunFlags, signal: AbortSignal):
   const files = await ModelFiles.find(id, options).finally(bar.clear);
   try {
     if (files.resolved.notice !== undefined) process.stderr.write(`${files.resolved.notice}\n`);
-    if (flags.dtype !== undefined) return options;
+    // A GGUF file keeps its own precision: no need to read its long header here.
+    if (flags.dtype !== undefined || files.path.endsWith(".gguf")) return options;
     const checkpoint = await files.checkpoint();
     const bytes = [...checkpoint.tensors.values()].reduce((sum, slice) => sum + slice.length, 0);
     if (checkpoint.format !== "safetensors" || bytes <= LARGE_CHECKPOINT) return options;
