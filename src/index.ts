@@ -1,9 +1,26 @@
 /** lapidary's public API: Transformers.js' names and call forms, then HF Python's where Transformers.js has none. */
-export { AutoConfig, AutoModelForCausalLM } from "./api/auto.ts";
-export { CausalLM, type CausalLMOutput, type ModelMemory } from "./api/causal-lm.ts";
+export {
+  AutoConfig,
+  AutoModel,
+  AutoModelForCausalLM,
+  AutoModelForSequenceClassification,
+  AutoModelForTokenClassification,
+} from "./api/auto.ts";
+export { type BaseModelOutput, BaseTextModel } from "./api/base-model.ts";
+export { CausalLM, type CausalLMOutput } from "./api/causal-lm.ts";
+export { type ClassifierOutput, SequenceClassifier, TokenClassifier } from "./api/classifiers.ts";
 export type { DecoderForwardInputs } from "./api/decoder-forward.ts";
-export { Gemma3ForCausalLM, Gemma3TextModel } from "./api/gemma3.ts";
+export {
+  FlaxGemmaForCausalLM,
+  FlaxGemmaModel,
+  GemmaForCausalLM,
+  GemmaForSequenceClassification,
+  GemmaForTokenClassification,
+  GemmaModel,
+} from "./api/gemma.ts";
+export { Gemma3ForCausalLM, Gemma3TextForSequenceClassification, Gemma3TextModel } from "./api/gemma3.ts";
 export type { DtypeOption, PretrainedOptions, ProgressCallback, ProgressInfo } from "./api/options.ts";
+export type { ModelMemory, ModelOutput } from "./api/pretrained-decoder.ts";
 export {
   AutoTokenizer,
   GemmaTokenizer,
@@ -23,6 +40,7 @@ export {
 } from "./errors.ts";
 export type { IdsInput } from "./generation/prompt.ts";
 export * from "./generation/public.ts";
+export { GemmaConfig } from "./models/gemma/config.ts";
 export { Gemma3TextConfig } from "./models/gemma3/config.ts";
 export { PreTrainedTokenizer } from "./processing/tokenizer.ts";
 export { Tensor } from "./tensor.ts";

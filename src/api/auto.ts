@@ -1,22 +1,52 @@
 import { ConfigError } from "../errors.ts";
 import { isJsonObject, type JsonObject } from "../models/config-reader.ts";
+import { GemmaConfig } from "../models/gemma/config.ts";
 import { Gemma3TextConfig } from "../models/gemma3/config.ts";
-import { Gemma3ForCausalLM } from "./gemma3.ts";
+import type { BaseTextModel } from "./base-model.ts";
+import type { CausalLM } from "./causal-lm.ts";
+import type { SequenceClassifier, TokenClassifier } from "./classifiers.ts";
+import {
+  GemmaForCausalLM,
+  GemmaForSequenceClassification,
+  GemmaForTokenClassification,
+  GemmaModel,
+} from "./gemma.ts";
+import { Gemma3ForCausalLM, Gemma3TextForSequenceClassification, Gemma3TextModel } from "./gemma3.ts";
 import { ModelFiles } from "./model-files.ts";
 import { checkPretrainedOptions, type PretrainedOptions } from "./options.ts";
 
-/** The configuration class of each `model_type`. */
-const CONFIGS: Readonly<Record<string, new (config: JsonObject) => Gemma3TextConfig>> = {
+/** Something that has a class for each `model_type`. */
+type ByType<T> = Readonly<Record<string, T>>;
+
+interface ModelClass<Model> {
+  from_pretrained(id: string, options: PretrainedOptions): Promise<Model>;
+}
+
+const CONFIGS: ByType<new (config: JsonObject) => GemmaConfig | Gemma3TextConfig> = {
+  gemma: GemmaConfig,
   gemma3_text: Gemma3TextConfig,
 };
 
-const CAUSAL_LMS: Readonly<
-  Record<string, { from_pretrained(id: string, options: PretrainedOptions): Promise<Gemma3ForCausalLM> }>
-> = {
+const MODELS: ByType<ModelClass<BaseTextModel>> = {
+  gemma: GemmaModel,
+  gemma3_text: Gemma3TextModel,
+};
+
+const CAUSAL_LMS: ByType<ModelClass<CausalLM>> = {
+  gemma: GemmaForCausalLM,
   gemma3_text: Gemma3ForCausalLM,
 };
 
-function lookUp<T>(table: Readonly<Record<string, T>>, config: object, id: string, what: string): T {
+const SEQUENCE_CLASSIFIERS: ByType<ModelClass<SequenceClassifier>> = {
+  gemma: GemmaForSequenceClassification,
+  gemma3_text: Gemma3TextForSequenceClassification,
+};
+
+const TOKEN_CLASSIFIERS: ByType<ModelClass<TokenClassifier>> = {
+  gemma: GemmaForTokenClassification,
+};
+
+function lookUp<T>(table: ByType<T>, config: object, id: string, what: string): T {
   const { model_type } = config as { model_type?: unknown };
   const found =
     typeof model_type === "string" && Object.hasOwn(table, model_type) ? table[model_type] : undefined;
@@ -27,12 +57,19 @@ function lookUp<T>(table: Readonly<Record<string, T>>, config: object, id: strin
   );
 }
 
+/** An instance of the class that a configuration's `model_type` asks for; `id` is for messages. */
+export function configOf(config: JsonObject, id: string): GemmaConfig | Gemma3TextConfig {
+  return new (lookUp(CONFIGS, config, id, "configuration class"))(config);
+}
+
 /** Reads a configuration without its weights. */
 export class AutoConfig {
-  static async from_pretrained(id: string, options: PretrainedOptions = {}): Promise<Gemma3TextConfig> {
+  static async from_pretrained(
+    id: string,
+    options: PretrainedOptions = {},
+  ): Promise<GemmaConfig | Gemma3TextConfig> {
     checkPretrainedOptions(options, "AutoConfig.from_pretrained");
-    const config = await readConfig(id, options);
-    return new (lookUp(CONFIGS, config, id, "configuration class"))(config);
+    return configOf(await readConfig(id, options), id);
   }
 }
 
@@ -41,11 +78,49 @@ async function readConfig(id: string, options: PretrainedOptions): Promise<JsonO
   return files.config().finally(() => files.close());
 }
 
-/** Chooses the class of a language model by its configuration. */
+/** Chooses the class of a model by its configuration, and loads it. */
+async function load<T>(
+  classes: ByType<ModelClass<T>>,
+  id: string,
+  options: PretrainedOptions,
+  auto: string,
+  what: string,
+): Promise<T> {
+  checkPretrainedOptions(options, `${auto}.from_pretrained`);
+  const config = isJsonObject(options.config) ? options.config : await readConfig(id, options);
+  return lookUp(classes, config, id, what).from_pretrained(id, { ...options, config });
+}
+
+/** The model without a head that a configuration asks for. */
+export class AutoModel {
+  static from_pretrained(id: string, options: PretrainedOptions = {}): Promise<BaseTextModel> {
+    return load(MODELS, id, options, "AutoModel", "model class");
+  }
+}
+
+/** The language model that a configuration asks for. */
 export class AutoModelForCausalLM {
-  static async from_pretrained(id: string, options: PretrainedOptions = {}): Promise<Gemma3ForCausalLM> {
-    checkPretrainedOptions(options, "AutoModelForCausalLM.from_pretrained");
-    const config = isJsonObject(options.config) ? options.config : await readConfig(id, options);
-    return lookUp(CAUSAL_LMS, config, id, "language model").from_pretrained(id, { ...options, config });
+  static from_pretrained(id: string, options: PretrainedOptions = {}): Promise<CausalLM> {
+    return load(CAUSAL_LMS, id, options, "AutoModelForCausalLM", "language model");
+  }
+}
+
+/** The classifier of texts that a configuration asks for. */
+export class AutoModelForSequenceClassification {
+  static from_pretrained(id: string, options: PretrainedOptions = {}): Promise<SequenceClassifier> {
+    return load(
+      SEQUENCE_CLASSIFIERS,
+      id,
+      options,
+      "AutoModelForSequenceClassification",
+      "classifier of texts",
+    );
+  }
+}
+
+/** The classifier of tokens that a configuration asks for. */
+export class AutoModelForTokenClassification {
+  static from_pretrained(id: string, options: PretrainedOptions = {}): Promise<TokenClassifier> {
+    return load(TOKEN_CLASSIFIERS, id, options, "AutoModelForTokenClassification", "classifier of tokens");
   }
 }

@@ -1,25 +1,28 @@
 import { InputError } from "../errors.ts";
-import type { DecoderStep } from "../generation/decoder.ts";
+import type { DecoderStep, RowAttention, RowMask, StepOptions } from "../generation/decoder.ts";
 import { KeyValueCache } from "../generation/kv-cache.ts";
 import type { IdsInput } from "../generation/prompt.ts";
 import type { TransformerDecoder } from "../generation/transformer-decoder.ts";
 import { Tensor } from "../tensor.ts";
 import { idRows, type RowSpan, rowSpans } from "./inputs.ts";
 
-/** Inputs of a decoder's forward call, by HF's names. */
+/** Inputs of a text model's forward call, by HF's names. */
 export interface DecoderForwardInputs {
   /** int64 [batch, length] */
-  readonly input_ids: IdsInput;
-  /** [batch, length], or with cached positions [batch, past + length]; 0 at padding on either side. */
+  readonly input_ids?: IdsInput;
+  /** float32 [batch, length, hidden_size]: vectors in place of `input_ids`, as the embedding gives them. */
+  readonly inputs_embeds?: Tensor;
+  /** [batch, length], or with cached positions [batch, past + length]; 0 at padding on either side, and at tokens that no other may see. */
   readonly attention_mask?: IdsInput;
-  /** Accepted where they count up within each row: only distances between positions matter. */
+  /** [batch, length] or [1, length]. By default a row's tokens count from 0, or on from what the cache holds. */
   readonly position_ids?: IdsInput;
-  /** Ids to predict, -100 where none; position i is predicted from i - 1. */
-  readonly labels?: IdsInput;
+  /** What to predict: ids per position (-100: none), or a classifier's labels. Gives `loss`. */
+  readonly labels?: Tensor | readonly unknown[];
   /** The cache of an earlier call; the new positions are appended to it. */
   readonly past_key_values?: KeyValueCache | null;
   readonly use_cache?: boolean;
   readonly output_hidden_states?: boolean;
+  readonly output_attentions?: boolean;
   /** Logits of the last so many positions; 0 (default): all. */
   readonly logits_to_keep?: number;
   readonly signal?: AbortSignal;
@@ -27,99 +30,182 @@ export interface DecoderForwardInputs {
 
 /** What the rows of a padded batch give, back in the shape of the batch; zeros at padding. */
 export interface DecoderForwardResult {
-  /** float32 [batch, kept, vocab_size] */
+  /** float32 [batch, kept, logits_size]; without logits [batch, 0, logits_size]. */
   readonly logits: Tensor;
   /** float32 [batch, length, hidden_size] each: the embeddings first, the normed output last. */
   readonly hidden_states: readonly Tensor[] | undefined;
-  readonly past_key_values: KeyValueCache;
+  /** float32 [batch, length, hidden_size] */
+  readonly last_hidden_state: Tensor | undefined;
+  /** float32 [batch, heads, length, keys] each. */
+  readonly attentions: readonly Tensor[] | undefined;
+  /** Undefined with `use_cache: false`, and where tokens see later ones. */
+  readonly past_key_values: KeyValueCache | undefined;
+}
+
+/** What a class asks of a forward call besides what its caller asks. */
+export interface ForwardWants {
+  /** Numbers per position of `logits`; 0: none are wanted. */
+  readonly logits: number;
+  readonly last_hidden_state: boolean;
+  readonly hidden_size: number;
+}
+
+/** A batch without its padding. */
+interface Batch {
+  readonly rows: readonly (readonly number[])[];
+  readonly inputs_embeds: readonly Float32Array[] | undefined;
+  readonly length: number;
+  readonly spans: readonly RowSpan[];
 }
 
 /** One forward call over a padded batch: padding is taken off the rows and put back around the results. */
 export async function forwardDecoder(
   decoder: TransformerDecoder,
   inputs: DecoderForwardInputs,
+  wants: ForwardWants,
 ): Promise<DecoderForwardResult> {
-  const ids = idRows(inputs.input_ids, "input_ids");
-  const [batch, length] = [ids.length, ids[0]!.length];
-  if (length === 0) throw new InputError("input_ids: there is no token", { option: "input_ids" });
-  const spans = rowSpans(
-    inputs.attention_mask && idRows(inputs.attention_mask, "attention_mask"),
-    batch,
-    length,
-  );
-  if (inputs.position_ids !== undefined) checkPositions(idRows(inputs.position_ids, "position_ids"), spans);
+  const batch = readBatch(inputs, wants.hidden_size);
+  const { rows, spans, length } = batch;
   const keep = checkKeep(inputs.logits_to_keep ?? 0, length);
-  const cache = inputs.past_key_values ?? decoder.createCache(batch, length);
-  if (!(cache instanceof KeyValueCache))
-    throw new InputError("past_key_values: expected the cache that an earlier call returned", {
-      option: "past_key_values",
-    });
   const rightPadded = spans.some(({ end }) => end < length);
-  const step = await decoder.step(
-    ids.map((row, r) => row.slice(spans[r]!.start, spans[r]!.end)),
-    cache,
-    {
-      logits: rightPadded || keep === length ? "all" : keep,
-      output_hidden_states: inputs.output_hidden_states === true,
-      ...(inputs.signal === undefined ? {} : { signal: inputs.signal }),
-    },
-  );
+  const all = rightPadded || keep === length;
+  const position_ids = inputs.position_ids && readPositions(inputs.position_ids, batch);
+  const masks = rowMasks(inputs, position_ids, spans);
+  const options: StepOptions = {
+    logits: wants.logits === 0 ? "none" : all ? "all" : keep,
+    output_hidden_states: inputs.output_hidden_states === true,
+    output_attentions: inputs.output_attentions === true,
+    last_hidden_state: wants.last_hidden_state,
+    ...(batch.inputs_embeds && { inputs_embeds: batch.inputs_embeds }),
+    ...(position_ids && { position_ids }),
+    ...(masks && { masks }),
+    ...(inputs.signal && { signal: inputs.signal }),
+  };
+  const cache = cacheFor(decoder, inputs, batch);
+  const pasts = cache?.lengths.slice() ?? rows.map(() => 0);
+  const step =
+    cache === undefined ? await decoder.encode(rows, options) : await decoder.step(rows, cache, options);
   return {
-    logits: scatterLogits(step, spans, length, keep, rightPadded, decoder.vocab_size),
-    hidden_states: step.hidden_states?.map((state) => scatterStates(state, spans, length)),
+    logits: scatterLogits(step, spans, length, wants.logits === 0 ? 0 : keep, all, wants.logits),
+    hidden_states: step.hidden_states?.map((state) => scatterStates(state, batch, wants.hidden_size)),
+    last_hidden_state:
+      step.last_hidden_state && scatterStates(step.last_hidden_state, batch, wants.hidden_size),
+    attentions: step.attentions?.map((layer) => scatterAttentions(layer, spans, length, pasts)),
     past_key_values: cache,
   };
 }
 
-/** Mean cross entropy of predicting label i from the logits at i - 1; labels of -100 do not count. */
-export function causalLoss(logits: Tensor, labels: readonly (readonly number[])[]): Tensor {
-  const [batch, length, vocab] = logits.dims as [number, number, number];
-  if (labels.length !== batch || labels[0]!.length !== length) {
+function readBatch(inputs: DecoderForwardInputs, hidden_size: number): Batch {
+  const { input_ids, inputs_embeds, attention_mask } = inputs;
+  if ((input_ids === undefined) === (inputs_embeds === undefined))
+    throw new InputError("a model takes either input_ids or inputs_embeds", { option: "input_ids" });
+  if (inputs_embeds !== undefined) checkEmbeds(inputs_embeds, hidden_size);
+  const ids = input_ids && idRows(input_ids, "input_ids");
+  const [batch, length] = ids ? [ids.length, ids[0]!.length] : (inputs_embeds!.dims as [number, number]);
+  if (length === 0) throw new InputError("input_ids: there is no token", { option: "input_ids" });
+  const spans = rowSpans(attention_mask && idRows(attention_mask, "attention_mask"), batch, length);
+  const vectors = inputs_embeds?.data as Float32Array | undefined;
+  return {
+    rows: spans.map(({ start, end }, r) =>
+      ids ? ids[r]!.slice(start, end) : new Array<number>(end - start).fill(0),
+    ),
+    inputs_embeds:
+      vectors &&
+      spans.map(({ start, end }, r) =>
+        vectors.subarray((r * length + start) * hidden_size, (r * length + end) * hidden_size),
+      ),
+    length,
+    spans,
+  };
+}
+
+function checkEmbeds(inputs_embeds: Tensor, hidden_size: number): void {
+  const { type, dims } = inputs_embeds;
+  if (type === "float32" && dims.length === 3 && dims[2] === hidden_size) return;
+  throw new InputError(
+    `inputs_embeds: expected float32 [batch, length, ${hidden_size}], got ${type} [${dims.join(", ")}]`,
+    { option: "inputs_embeds" },
+  );
+}
+
+/** The cache to append to: the caller's, a new one, or none where nothing would be kept. */
+function cacheFor(
+  decoder: TransformerDecoder,
+  { past_key_values, use_cache, attention_mask }: DecoderForwardInputs,
+  { rows, length }: Batch,
+): KeyValueCache | undefined {
+  if (past_key_values === undefined || past_key_values === null) {
+    return use_cache === false || decoder.bidirectional
+      ? undefined
+      : decoder.createCache(rows.length, length);
+  }
+  if (!(past_key_values instanceof KeyValueCache))
+    throw new InputError("past_key_values: expected the cache that an earlier call returned", {
+      option: "past_key_values",
+    });
+  if (attention_mask !== undefined)
+    checkPastMask(idRows(attention_mask, "attention_mask"), length, past_key_values);
+  return past_key_values;
+}
+
+/** Padding is not in the cache: what the mask keeps of the earlier columns must be what the cache holds. */
+function checkPastMask(mask: readonly (readonly number[])[], length: number, cache: KeyValueCache): void {
+  for (const [r, row] of mask.entries()) {
+    const past = row.slice(0, row.length - length);
+    const kept = past.filter((value) => value !== 0).length;
+    if (past.length === 0 || kept === cache.lengths[r]) continue;
     throw new InputError(
-      `labels: [${labels.length}, ${labels[0]!.length}] does not match logits of [${batch}, ${length}]`,
-      { option: "labels" },
+      `attention_mask: row ${r} keeps ${kept} earlier positions, past_key_values holds ${cache.lengths[r]}`,
+      { option: "attention_mask" },
     );
   }
-  const data = logits.data as Float32Array;
-  let total = 0;
-  let count = 0;
-  for (const [r, row] of labels.entries()) {
-    for (let i = 1; i < length; i++) {
-      const label = row[i]!;
-      if (label === -100) continue;
-      if (label < 0 || label >= vocab)
-        throw new InputError(`labels: ${label} is outside the vocabulary of ${vocab}`, { option: "labels" });
-      const scores = data.subarray((r * length + i - 1) * vocab, (r * length + i) * vocab);
-      total += logSumExp(scores) - scores[label]!;
-      count++;
-    }
-  }
-  return new Tensor("float32", Float32Array.of(total / count), []);
 }
 
-function logSumExp(scores: Float32Array): number {
-  let max = Number.NEGATIVE_INFINITY;
-  for (const score of scores) if (score > max) max = score;
-  let sum = 0;
-  for (const score of scores) sum += Math.exp(score - max);
-  return max + Math.log(sum);
+function readPositions(input: IdsInput, { rows, spans, length }: Batch): number[][] {
+  const positions = idRows(input, "position_ids");
+  if ((positions.length !== 1 && positions.length !== rows.length) || positions[0]!.length !== length) {
+    throw new InputError(
+      `position_ids: [${positions.length}, ${positions[0]!.length}] does not fit the input [${rows.length}, ${length}]`,
+      { option: "position_ids" },
+    );
+  }
+  return spans.map(({ start, end }, r) => {
+    const row = positions[positions.length === 1 ? 0 : r]!.slice(start, end);
+    const negative = row.find((position) => position < 0 || position > MAX_POSITION);
+    if (negative !== undefined)
+      throw new InputError(`position_ids: ${negative} is no position`, { option: "position_ids" });
+    return row;
+  });
 }
 
-/** The decoder numbers a row's tokens itself. Other numbers with the same distances mean the same attention. */
-function checkPositions(positions: readonly (readonly number[])[], spans: readonly RowSpan[]): void {
-  for (const [r, { start, end }] of spans.entries()) {
-    const row = positions[positions.length === 1 ? 0 : r];
-    if (row === undefined || row.length < end)
-      throw new InputError("position_ids: not as many as input_ids", { option: "position_ids" });
-    for (let i = start + 1; i < end; i++) {
-      if (row[i]! - row[i - 1]! !== 1) {
-        throw new InputError(
-          `position_ids: row ${r} jumps from ${row[i - 1]} to ${row[i]}; only positions that count up are supported`,
-          { option: "position_ids" },
-        );
-      }
-    }
-  }
+/** Tables of sines are made up to the largest position: beyond this it is a mistake. */
+const MAX_POSITION = 2 ** 22;
+
+/**
+ * Tokens hidden by zeros between others. As in HF, positions that jump, without a mask and a cache, mean that several
+ * texts were packed into a row, which don't see each other.
+ */
+function rowMasks(
+  { attention_mask, past_key_values, use_cache }: DecoderForwardInputs,
+  position_ids: readonly (readonly number[])[] | undefined,
+  spans: readonly RowSpan[],
+): RowMask[] | undefined {
+  const packed = attention_mask === undefined && !past_key_values && use_cache === false;
+  const masks = spans.map(({ visible }, r): RowMask => {
+    const segments = packed ? textNumbers(position_ids?.[r] ?? []) : undefined;
+    return { ...(visible && { visible }), ...(segments && { segments }) };
+  });
+  return masks.some(({ visible, segments }) => visible ?? segments) ? masks : undefined;
+}
+
+/** [0, 1, 2, 0, 1] are the texts [0, 0, 0, 1, 1]; undefined for a single text. */
+function textNumbers(positions: readonly number[]): number[] | undefined {
+  let text = 0;
+  const numbers = positions.map((position, i) => {
+    if (i > 0 && position !== positions[i - 1]! + 1) text++;
+    return text;
+  });
+  return text === 0 ? undefined : numbers;
 }
 
 function checkKeep(keep: number, length: number): number {
@@ -134,23 +220,22 @@ function scatterLogits(
   length: number,
   keep: number,
   all: boolean,
-  vocab: number,
+  size: number,
 ): Tensor {
-  const result = new Float32Array(spans.length * keep * vocab);
+  const result = new Float32Array(spans.length * keep * size);
+  if (keep === 0) return new Tensor("float32", result, [spans.length, 0, size]);
   let taken = 0;
   for (const [r, { start, end }] of spans.entries()) {
     const first = all ? start : Math.max(start, end - keep);
     for (let column = first; column < end; column++, taken++) {
       const row = column - (length - keep);
-      if (row >= 0) result.set(logits.subarray(taken * vocab, (taken + 1) * vocab), (r * keep + row) * vocab);
+      if (row >= 0) result.set(logits.subarray(taken * size, (taken + 1) * size), (r * keep + row) * size);
     }
   }
-  return new Tensor("float32", result, [spans.length, keep, vocab]);
+  return new Tensor("float32", result, [spans.length, keep, size]);
 }
 
-function scatterStates(state: Float32Array, spans: readonly RowSpan[], length: number): Tensor {
-  const tokens = spans.reduce((sum, { start, end }) => sum + end - start, 0);
-  const width = state.length / tokens;
+function scatterStates(state: Float32Array, { spans, length }: Batch, width: number): Tensor {
   const result = new Float32Array(spans.length * length * width);
   let taken = 0;
   for (const [r, { start, end }] of spans.entries()) {
@@ -158,4 +243,33 @@ function scatterStates(state: Float32Array, spans: readonly RowSpan[], length: n
     taken += end - start;
   }
   return new Tensor("float32", result, [spans.length, length, width]);
+}
+
+/** Rows' earlier positions end where the new columns begin; what a row does not have is 0. */
+function scatterAttentions(
+  rows: readonly RowAttention[],
+  spans: readonly RowSpan[],
+  length: number,
+  pasts: readonly number[],
+): Tensor {
+  const active = spans.flatMap(({ start, end }, r) =>
+    end > start ? [{ start, count: end - start, r }] : [],
+  );
+  const earlier = Math.max(...rows.map(({ keys }, i) => keys - active[i]!.count));
+  const width = earlier + length;
+  const { data: first, keys } = rows[0]!;
+  const heads = first.length / (keys * active[0]!.count);
+  const result = new Float32Array(pasts.length * heads * length * width);
+  for (const [i, { data, keys }] of rows.entries()) {
+    const { start, count, r } = active[i]!;
+    const past = keys - count;
+    for (let line = 0; line < heads * count; line++) {
+      const [head, query] = [Math.floor(line / count), line % count];
+      const to = ((r * heads + head) * length + start + query) * width;
+      const from = line * keys;
+      result.set(data.subarray(from, from + past), to + earlier - past);
+      result.set(data.subarray(from + past, from + keys), to + earlier + start);
+    }
+  }
+  return new Tensor("float32", result, [pasts.length, heads, length, width]);
 }

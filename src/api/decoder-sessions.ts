@@ -1,30 +1,26 @@
 import { dirname, parse, sep } from "node:path";
+import type { DecoderModel, GraphVariant } from "../generation/decoder-model.ts";
 import type { RopeSpec } from "../generation/rope-tables.ts";
-import type { DecoderModel } from "../generation/transformer-decoder.ts";
 import { Graph } from "../graph/graph.ts";
 import { serializeOnnx } from "../graph/onnx/serialize.ts";
 import type { WeightSource } from "../graph/weights.ts";
 import type { LayerCacheSpec } from "../models/decoder-inputs.ts";
-import type { DecoderGraphOptions } from "../models/gemma3/text.ts";
-import { bind, type Module } from "../nn/module.ts";
+import type { HeadedModule } from "../models/heads.ts";
+import { layerCaches, type TextConfig } from "../models/text-config.ts";
+import { alignHeadDim } from "../nn/head-dim.ts";
+import { bind } from "../nn/module.ts";
 import type { Device, Engine, Session } from "../runtime/session.ts";
 import { createPreparedSession } from "./prepared-session.ts";
 
-/** A model's module that can trace itself whole. */
-export interface TraceableDecoder extends Module {
-  trace(graph: Graph, options: DecoderGraphOptions): void;
-}
-
 /** What a decoder is built from. */
 export interface DecoderParts {
-  readonly module: TraceableDecoder;
+  readonly config: TextConfig;
+  readonly module: HeadedModule;
+  /** Numbers per position of `logits`. */
+  readonly logits_size: number;
   readonly weights: WeightSource;
   /** The pack that the quantised weights lie in. */
   readonly pack?: string | undefined;
-  readonly vocab_size: number;
-  readonly hidden_size: number;
-  readonly layers: readonly LayerCacheSpec[];
-  readonly rope: Readonly<Record<string, RopeSpec>>;
 }
 
 export interface EngineOptions {
@@ -33,38 +29,61 @@ export interface EngineOptions {
   readonly threads?: number;
 }
 
+/** The graph that generation runs, token after token. */
+export const GENERATION: GraphVariant = {
+  attention: "causal",
+  input: "input_ids",
+  logits: true,
+  hidden_states: "none",
+  attentions: false,
+};
+
 /** The sessions of one decoder: one per variant of its graph, made when first needed, sharing the weights' files. */
 export class DecoderSessions implements DecoderModel {
+  readonly logits_size: number;
   readonly vocab_size: number;
   readonly hidden_size: number;
+  readonly num_attention_heads: number;
+  readonly bidirectional: boolean;
   readonly layers: readonly LayerCacheSpec[];
   readonly rope: Readonly<Record<string, RopeSpec>>;
   readonly #parts: DecoderParts;
   readonly #options: EngineOptions;
-  readonly #sessions: Map<boolean, Promise<Session>> = new Map();
+  readonly #sessions: Map<string, Promise<Session>> = new Map();
 
   constructor(parts: DecoderParts, options: EngineOptions) {
     bind(parts.module, parts.weights);
-    this.vocab_size = parts.vocab_size;
-    this.hidden_size = parts.hidden_size;
-    this.layers = parts.layers;
-    this.rope = parts.rope;
+    const { config } = parts;
+    this.logits_size = parts.logits_size;
+    this.vocab_size = config.vocab_size;
+    this.hidden_size = config.hidden_size;
+    this.num_attention_heads = config.num_attention_heads;
+    this.bidirectional = config.use_bidirectional_attention;
+    this.layers = layerCaches(config);
+    this.rope = ropeSpecs(config);
     this.#parts = parts;
     this.#options = options;
   }
 
-  session({ output_hidden_states }: DecoderGraphOptions): Promise<Session> {
-    let session = this.#sessions.get(output_hidden_states);
-    if (session === undefined) {
-      session = this.#create({ output_hidden_states });
-      this.#sessions.set(output_hidden_states, session);
-    }
-    return session;
+  session(variant: GraphVariant): Promise<Session> {
+    return this.#once(JSON.stringify(Object.entries(variant).sort()), () => {
+      const { graph, ...model } = this.#build(variant);
+      return this.#create(graph, model, sameVariant(variant, GENERATION));
+    });
+  }
+
+  /** The session of the embedding alone: `input_ids` [batch, seq] to `inputs_embeds` [batch, seq, hidden_size]. */
+  embedding(): Promise<Session> {
+    return this.#once("embedding", () => {
+      const graph = new Graph("lapidary");
+      this.#parts.module.traceEmbedding(graph);
+      return this.#create(graph, this.#serialize(graph), false);
+    });
   }
 
   /** The ONNX model of a variant, and the folder that its external data locations are relative to. */
-  serialize(options: DecoderGraphOptions): { model: Uint8Array; externalDataFolder: string } {
-    const { model, externalDataFolder } = this.#build(options);
+  serialize(variant: GraphVariant): { model: Uint8Array; externalDataFolder: string } {
+    const { model, externalDataFolder } = this.#build(variant);
     return { model, externalDataFolder };
   }
 
@@ -75,26 +94,45 @@ export class DecoderSessions implements DecoderModel {
       if (session.status === "fulfilled") await session.value.dispose();
   }
 
-  #build(options: DecoderGraphOptions): { graph: Graph; model: Uint8Array; externalDataFolder: string } {
-    const graph = new Graph("lapidary");
-    this.#parts.module.trace(graph, options);
-    const externalDataFolder = commonFolder(this.#parts.weights);
-    return { graph, model: serializeOnnx(graph, externalDataFolder), externalDataFolder };
+  #once(key: string, make: () => Promise<Session>): Promise<Session> {
+    let session = this.#sessions.get(key);
+    if (session === undefined) {
+      session = make();
+      this.#sessions.set(key, session);
+      // A failure is not for good: the next call tries again.
+      session.catch(() => this.#sessions.delete(key));
+    }
+    return session;
   }
 
-  #create(options: DecoderGraphOptions): Promise<Session> {
+  #build(variant: GraphVariant): { graph: Graph; model: Uint8Array; externalDataFolder: string } {
+    const graph = new Graph("lapidary");
+    this.#parts.module.trace(graph, this.hidden_size, variant);
+    return { graph, ...this.#serialize(graph) };
+  }
+
+  #serialize(graph: Graph): { model: Uint8Array; externalDataFolder: string } {
+    const externalDataFolder = commonFolder(this.#parts.weights);
+    return { model: serializeOnnx(graph, externalDataFolder), externalDataFolder };
+  }
+
+  /** A pack keeps one preparation: that of the graph which runs most. */
+  #create(
+    graph: Graph,
+    serialized: { model: Uint8Array; externalDataFolder: string },
+    prepared: boolean,
+  ): Promise<Session> {
     const { engine, device, threads } = this.#options;
     const { weights, pack } = this.#parts;
-    const { graph, model, externalDataFolder } = this.#build(options);
     const session = {
-      model,
-      externalDataFolder,
+      ...serialized,
       device,
       ...(threads === undefined ? {} : { threads }),
       config: sessionConfig(weights),
     };
     const bytes = quantisedBytes(weights);
     const worthwhile =
+      prepared &&
       engine.native === true &&
       device === "cpu" &&
       process.platform !== "win32" &&
@@ -102,6 +140,21 @@ export class DecoderSessions implements DecoderModel {
     if (!worthwhile || pack === undefined) return engine.createSession(session);
     return createPreparedSession(engine, session, { pack, initializers: graph.initializers, bytes });
   }
+}
+
+function sameVariant(a: GraphVariant, b: GraphVariant): boolean {
+  return (Object.keys(b) as (keyof GraphVariant)[]).every((name) => a[name] === b[name]);
+}
+
+function ropeSpecs(config: TextConfig): Record<string, RopeSpec> {
+  const { head_dim } = config;
+  const kinds = [...new Set(config.layer_types)];
+  return Object.fromEntries(
+    kinds.map((kind) => {
+      const { rope_theta, factor } = config.ropeOf(kind);
+      return [kind, { rope_theta, factor, head_dim, aligned_head_dim: alignHeadDim(head_dim) }];
+    }),
+  );
 }
 
 /** Small models start as fast without a preparation. */

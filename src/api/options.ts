@@ -37,7 +37,7 @@ export interface PretrainedOptions {
   /** A configuration to take instead of config.json: an object, or an instance of a config class. */
   readonly config?: object;
   readonly progress_callback?: ProgressCallback | null;
-  /** Only "sdpa" and its synonyms: one kernel, chosen by the runtime. */
+  /** "sdpa" or "eager": the runtime chooses the kernel, and attention weights are given when they are asked for. */
   readonly attn_implementation?: string;
   /** Threads inside one operator. */
   readonly threads?: number;
@@ -154,9 +154,11 @@ function checkThreads(value: number | undefined): number | undefined {
 }
 
 function checkAttention(value: string | undefined, call: string): void {
-  if (value === undefined || value === "sdpa" || value === "auto") return;
-  const reason = value === "eager" ? "is not supported yet" : "does not exist here";
-  throw new InputError(`${call}: attn_implementation "${value}" ${reason}; leave it out, or write "sdpa"`, {
-    option: "attn_implementation",
-  });
+  if (value === undefined || ATTENTION.includes(value)) return;
+  throw new InputError(
+    `${call}: attn_implementation "${value}" does not exist here; leave it out, or write "sdpa" or "eager"`,
+    { option: "attn_implementation" },
+  );
 }
+
+const ATTENTION: readonly string[] = ["sdpa", "eager", "auto"];

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { cacheFolder } from "../cache-folder.ts";
+import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import { type LoadedWeights, loadWeights, type PackOptions } from "../checkpoints/pack.ts";
 import type { WeightRequest } from "../checkpoints/pack-plan.ts";
 import type { JsonObject } from "../models/config-reader.ts";
@@ -22,12 +23,20 @@ export interface LoadedModel {
   readonly source: string;
 }
 
-/** Finds a model's files, lets `makeModule` say what it needs, and brings the weights into the form that runs. */
+/** How a class reads a model's files. */
+export interface ModelReader {
+  /** The module that says which weights are needed. */
+  module(config: JsonObject): Module;
+  /** The checkpoint under the module's names. */
+  checkpoint(checkpoint: Checkpoint): Checkpoint;
+}
+
+/** Finds a model's files and brings the weights that the reader's module asks for into the form that runs. */
 export async function loadModel(
   id: string,
   options: PretrainedOptions,
   call: string,
-  makeModule: (config: JsonObject) => Module,
+  reader: ModelReader,
 ): Promise<LoadedModel> {
   const checked = modelOptions(options, call);
   const [files, engine] = await Promise.all([
@@ -36,8 +45,9 @@ export async function loadModel(
   ]);
   try {
     const config = (options.config as JsonObject | undefined) ?? (await files.config());
-    const request = weightRequest(makeModule(config), checked);
-    const weights = await loadWeights(await files.checkpoint(), request, packOptions(id, options));
+    const request = weightRequest(reader.module(config), checked);
+    const checkpoint = reader.checkpoint(await files.checkpoint());
+    const weights = await loadWeights(checkpoint, request, packOptions(id, options));
     const generation_config = await files.json("generation_config.json");
     options.progress_callback?.({ status: "ready", name: id });
     return {

@@ -1,9 +1,9 @@
 import { stat } from "node:fs/promises";
+import { configOf } from "../api/auto.ts";
 import { ModelFiles } from "../api/model-files.ts";
 import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import { KeyValueCache } from "../generation/kv-cache.ts";
-import { Gemma3TextConfig } from "../models/gemma3/config.ts";
-import { layerCaches } from "../models/gemma3/text.ts";
+import { layerCaches, type TextConfig } from "../models/text-config.ts";
 import { type ModelFlags, pretrainedOptions } from "./model-flags.ts";
 import { progressBar } from "./progress.ts";
 
@@ -19,7 +19,7 @@ export async function info(model: string, flags: ModelFlags & { readonly json?: 
   }).finally(bar.clear);
   try {
     const checkpoint = await files.checkpoint();
-    const config = new Gemma3TextConfig(await files.config());
+    const config = configOf(await files.config(), model);
     const facts = await describe(checkpoint, config, files.resolved.description);
     process.stdout.write(flags.json === true ? `${JSON.stringify(facts, null, 2)}\n` : table(facts));
   } finally {
@@ -29,7 +29,7 @@ export async function info(model: string, flags: ModelFlags & { readonly json?: 
 
 type Facts = Readonly<Record<string, string | number | Readonly<Record<string, number>>>>;
 
-async function describe(checkpoint: Checkpoint, config: Gemma3TextConfig, source: string): Promise<Facts> {
+async function describe(checkpoint: Checkpoint, config: TextConfig, source: string): Promise<Facts> {
   const dtypes: Record<string, number> = {};
   let parameters = 0;
   for (const { shape, dtype, length } of checkpoint.tensors.values()) {
@@ -39,6 +39,7 @@ async function describe(checkpoint: Checkpoint, config: Gemma3TextConfig, source
   const sizes = await Promise.all(checkpoint.files.map(async (file) => (await stat(file)).size));
   const layers = layerCaches(config);
   const full = layers.filter((layer) => layer.window === null);
+  const sliding = layers.find((layer) => layer.window !== null);
   const cache = (positions: number): number => KeyValueCache.bytes(layers, 1, positions);
   return {
     source,
@@ -51,7 +52,7 @@ async function describe(checkpoint: Checkpoint, config: Gemma3TextConfig, source
     bytes_by_dtype: dtypes,
     layers: config.num_hidden_layers,
     full_attention_layers: full.length,
-    sliding_window: config.sliding_window,
+    ...(sliding === undefined ? {} : { sliding_window: sliding.window! }),
     hidden_size: config.hidden_size,
     intermediate_size: config.intermediate_size,
     attention_heads: config.num_attention_heads,

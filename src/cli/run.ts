@@ -1,6 +1,6 @@
 import { text as readAll } from "node:stream/consumers";
 import { AutoModelForCausalLM } from "../api/auto.ts";
-import type { Gemma3ForCausalLM } from "../api/gemma3.ts";
+import type { CausalLM } from "../api/causal-lm.ts";
 import { ModelFiles } from "../api/model-files.ts";
 import type { PretrainedOptions } from "../api/options.ts";
 import { AutoTokenizer } from "../api/tokenizers.ts";
@@ -104,11 +104,7 @@ function locations({ dtype: _dtype, threads: _threads, ...rest }: PretrainedOpti
   return rest;
 }
 
-async function loadOnDevice(
-  id: string,
-  options: PretrainedOptions,
-  flags: RunFlags,
-): Promise<Gemma3ForCausalLM> {
+async function loadOnDevice(id: string, options: PretrainedOptions, flags: RunFlags): Promise<CausalLM> {
   const { devices, mayFallBack } = devicesToTry(flags.device);
   const bar = progressBar();
   const reasons: string[] = [];
@@ -135,7 +131,7 @@ async function loadOnDevice(
 }
 
 /** What runs: name, where it came from, how the weights are stored. */
-function describeModel(model: Gemma3ForCausalLM): string {
+function describeModel(model: CausalLM): string {
   const storage = Object.entries(model.memory().weights)
     .filter(([, bytes]) => bytes > 1e6)
     .map(([name, bytes]) => `${name} ${(bytes / 1e6).toFixed(0)} MB`);
@@ -163,7 +159,7 @@ function encodePrompt(tokenizer: PreTrainedTokenizer, prompt: string, flags: Run
 }
 
 async function generateText(
-  model: Gemma3ForCausalLM,
+  model: CausalLM,
   tokenizer: PreTrainedTokenizer,
   ids: readonly number[],
   flags: RunFlags,

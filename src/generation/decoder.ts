@@ -14,8 +14,37 @@ export interface DecoderCache {
   dispose(): void;
 }
 
-/** Which of a row's new tokens get logits: the last one, all, or the last so many. */
-export type LogitsWanted = "last" | "all" | number;
+/** Which of a row's new tokens get logits: the last one, all, the last so many, or none. */
+export type LogitsWanted = "last" | "all" | "none" | number;
+
+/** What restricts or widens the sight of a row's new tokens beyond "all earlier ones within the window". */
+export interface RowMask {
+  /** Per new token, 0 where no other token may see it, now and later. */
+  readonly visible?: readonly number[];
+  /** Per new token, the number of the text that it belongs to: tokens of other texts are out of sight. */
+  readonly segments?: readonly number[];
+}
+
+export interface StepOptions {
+  /** "last" by default. */
+  readonly logits?: LogitsWanted;
+  readonly output_hidden_states?: boolean;
+  /** The last, normed hidden state alone. */
+  readonly last_hidden_state?: boolean;
+  readonly output_attentions?: boolean;
+  /** Rotary positions of each row's new tokens; they count on from the row's last position by default. */
+  readonly position_ids?: readonly (readonly number[])[];
+  /** Vectors in place of the tokens' own: [new tokens, hidden_size] for each row, whose ids then don't matter. */
+  readonly inputs_embeds?: readonly Float32Array[];
+  readonly masks?: readonly RowMask[];
+  readonly signal?: AbortSignal;
+}
+
+/** Attention weights of one row in one layer: [heads, new tokens, keys], the last keys being those of the new tokens. */
+export interface RowAttention {
+  readonly data: Float32Array;
+  readonly keys: number;
+}
 
 export interface DecoderStep {
   /**
@@ -25,6 +54,10 @@ export interface DecoderStep {
   readonly logits: Float32Array;
   /** When asked for: one [all new tokens, hidden_size] per layer, the embeddings first, the normed output last. */
   readonly hidden_states?: readonly Float32Array[];
+  /** When asked for: [all new tokens, hidden_size]. */
+  readonly last_hidden_state?: Float32Array;
+  /** When asked for: for each layer, one per row that has new tokens. */
+  readonly attentions?: readonly (readonly RowAttention[])[];
 }
 
 export interface Decoder {
@@ -39,6 +72,6 @@ export interface Decoder {
   step(
     rows: readonly (readonly number[])[],
     cache: DecoderCache,
-    options?: { logits?: LogitsWanted; output_hidden_states?: boolean; signal?: AbortSignal },
+    options?: StepOptions,
   ): Promise<DecoderStep>;
 }

@@ -1,7 +1,14 @@
 import type { Graph, Value } from "../graph/graph.ts";
-import type { KeyValueState, RotaryTables } from "../graph/ops/attention.ts";
-import { alignHeadDim } from "../nn/head-dim.ts";
-import type { LayerType } from "./gemma3/config.ts";
+import {
+  groupQueryAttention,
+  type KeyValueState,
+  maskedAttention,
+  type RotaryTables,
+  rotaryEmbedding,
+} from "../graph/ops/attention.ts";
+import { alignHeadDim, alignRotaryHeads, alignValueHeads, unalignHeads } from "../nn/head-dim.ts";
+
+export type LayerType = "sliding_attention" | "full_attention";
 
 /** One layer's cache as the runtime must allocate it. */
 export interface LayerCacheSpec {
@@ -13,49 +20,136 @@ export interface LayerCacheSpec {
   readonly window: number | null;
 }
 
+/** One layer's attention, whatever the way it is computed. */
+export interface AttentionSpec {
+  readonly kind: LayerType;
+  readonly num_heads: number;
+  readonly num_key_value_heads: number;
+  readonly head_dim: number;
+  readonly window: number | null;
+  readonly scale: number;
+}
+
+/** What a traced decoder takes and gives: each combination is a graph of its own. */
+export interface DecoderGraphOptions {
+  /**
+   * "causal" appends keys and values to the cache in place and sees all that is held. "masked" takes any mask as an
+   * input, one for each kind of layer, and gives the new keys and values as outputs: for attention in both
+   * directions, masks with holes, and attention weights.
+   */
+  readonly attention: "causal" | "masked";
+  readonly input: "input_ids" | "inputs_embeds";
+  /** `logits` of the positions that the input `logits_positions` names. */
+  readonly logits: boolean;
+  /** "all": `hidden_states.N` [batch, seq, hidden_size], the embeddings first, the normed output last. "last": that one, as `last_hidden_state`. */
+  readonly hidden_states: "none" | "last" | "all";
+  /** `attentions.N` [batch, heads, seq, keys]; "masked" only. */
+  readonly attentions: boolean;
+}
+
 /** The inputs of a decoder graph; their names are the runtime's contract, kept here in one place. */
 export class DecoderInputs {
-  readonly input_ids: Value;
+  readonly options: DecoderGraphOptions;
   readonly #graph: Graph;
   readonly #position_ids: Value;
-  readonly #rotary: Map<LayerType, RotaryTables> = new Map();
-  readonly #lengths: Map<LayerType, { seqlens_k: Value; total_sequence_length: Value }> = new Map();
+  readonly #shared: Map<string, Value> = new Map();
 
-  constructor(graph: Graph) {
+  constructor(graph: Graph, options: DecoderGraphOptions) {
     this.#graph = graph;
-    this.input_ids = graph.input("input_ids", "int64", ["batch", "seq"]);
+    this.options = options;
     this.#position_ids = graph.input("position_ids", "int64", ["batch", "seq"]);
   }
 
-  /** Tables of cosines and sines, [positions, head_dim / 2] of the aligned head size. */
-  rotary(kind: LayerType, head_dim: number): RotaryTables {
-    let tables = this.#rotary.get(kind);
-    if (tables === undefined) {
-      const shape = [`${kind}_positions`, alignHeadDim(head_dim) / 2];
-      tables = {
-        cos: this.#graph.input(`${kind}.cos`, "float32", shape),
-        sin: this.#graph.input(`${kind}.sin`, "float32", shape),
-        position_ids: this.#position_ids,
-      };
-      this.#rotary.set(kind, tables);
-    }
-    return tables;
+  /** Attention of layer `layer`: query [batch, seq, heads*head_dim], key and value [batch, seq, kv_heads*head_dim], not rotated yet. */
+  attend(layer: number, spec: AttentionSpec, query: Value, key: Value, value: Value): Value {
+    const { num_heads, num_key_value_heads, head_dim } = spec;
+    const aligned = {
+      query: alignRotaryHeads(query, num_heads, head_dim),
+      key: alignRotaryHeads(key, num_key_value_heads, head_dim),
+      value: alignValueHeads(value, num_key_value_heads, head_dim),
+    };
+    const output =
+      this.options.attention === "causal"
+        ? this.#causal(layer, spec, aligned)
+        : this.#masked(layer, spec, aligned);
+    return unalignHeads(output, num_heads, head_dim);
   }
 
-  keyValueState(layer: number, spec: LayerCacheSpec): KeyValueState {
-    let lengths = this.#lengths.get(spec.kind);
-    if (lengths === undefined) {
-      lengths = {
-        seqlens_k: this.#graph.input(`${spec.kind}.seqlens_k`, "int32", ["batch"]),
-        total_sequence_length: this.#graph.input(`${spec.kind}.total_sequence_length`, "int32", []),
-      };
-      this.#lengths.set(spec.kind, lengths);
-    }
-    const shape = ["batch", spec.kv_heads, `${spec.kind}_capacity`, spec.head_dim];
+  #causal(layer: number, spec: AttentionSpec, { query, key, value }: Heads): Value {
+    const { kind, num_heads, num_key_value_heads, scale, window } = spec;
+    const state: KeyValueState = {
+      ...this.#past(layer, spec, `${kind}_capacity`),
+      seqlens_k: this.#input(`${kind}.seqlens_k`, "int32", ["batch"]),
+      total_sequence_length: this.#input(`${kind}.total_sequence_length`, "int32", []),
+    };
+    const attention = groupQueryAttention(query, key, value, state, this.#rotary(spec), {
+      num_heads,
+      kv_num_heads: num_key_value_heads,
+      scale,
+      ...(window === null ? {} : { local_window_size: window }),
+    });
+    this.#graph.output(`present.${layer}.key`, attention.present_key);
+    this.#graph.output(`present.${layer}.value`, attention.present_value);
+    return attention.output;
+  }
+
+  #masked(layer: number, spec: AttentionSpec, { query, key, value }: Heads): Value {
+    const { kind, num_heads, num_key_value_heads, scale } = spec;
+    const rotary = this.#rotary(spec);
+    const rotated = rotaryEmbedding(key, rotary);
+    const attention = maskedAttention(
+      rotaryEmbedding(query, rotary),
+      rotated,
+      value,
+      {
+        ...this.#past(layer, spec, `${kind}_past`),
+        mask: this.#input(`${kind}.mask`, "bool", ["batch", 1, "seq", `${kind}_keys`]),
+      },
+      {
+        q_num_heads: num_heads,
+        kv_num_heads: num_key_value_heads,
+        scale,
+        weights: this.options.attentions,
+      },
+    );
+    this.#graph.output(`new.${layer}.key`, rotated);
+    this.#graph.output(`new.${layer}.value`, value);
+    if (attention.weights !== undefined) this.#graph.output(`attentions.${layer}`, attention.weights);
+    return attention.output;
+  }
+
+  /** Tables of cosines and sines, [positions, head_dim / 2] of the aligned head size. */
+  #rotary({ kind, head_dim }: AttentionSpec): RotaryTables {
+    const shape = [`${kind}_positions`, alignHeadDim(head_dim) / 2];
+    return {
+      cos: this.#input(`${kind}.cos`, "float32", shape),
+      sin: this.#input(`${kind}.sin`, "float32", shape),
+      position_ids: this.#position_ids,
+    };
+  }
+
+  #past(
+    layer: number,
+    { num_key_value_heads, head_dim }: AttentionSpec,
+    positions: string,
+  ): { past_key: Value; past_value: Value } {
+    const shape = ["batch", num_key_value_heads, positions, alignHeadDim(head_dim)];
     return {
       past_key: this.#graph.input(`past_key_values.${layer}.key`, "float32", shape),
       past_value: this.#graph.input(`past_key_values.${layer}.value`, "float32", shape),
-      ...lengths,
     };
   }
+
+  /** An input that the layers of one kind share. */
+  #input(name: string, dtype: Value["dtype"], shape: readonly (string | number)[]): Value {
+    const value = this.#shared.get(name) ?? this.#graph.input(name, dtype, shape);
+    this.#shared.set(name, value);
+    return value;
+  }
+}
+
+interface Heads {
+  readonly query: Value;
+  readonly key: Value;
+  readonly value: Value;
 }

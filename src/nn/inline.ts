@@ -6,7 +6,7 @@ import type { Parameter } from "./module.ts";
 export function inlineWeight(
   graph: Graph,
   parameter: Parameter,
-  transform: (value: number) => number,
+  transform: (value: number) => number = (value) => value,
 ): Value {
   const { weight, path } = parameter;
   if (weight.kind !== "inline")

@@ -1,20 +1,29 @@
 import type { Graph, Value } from "../graph/graph.ts";
-import { cast, linear, linearNBits } from "../graph/ops/math.ts";
+import { add, cast, linear, linearNBits } from "../graph/ops/math.ts";
 import { gather, gatherNBits, split } from "../graph/ops/shape.ts";
 import type { FileRange, FloatWeight, InlineWeight, NBitsWeight, Weight } from "../graph/weights.ts";
+import { inlineWeight } from "./inline.ts";
 import { Module, Parameter } from "./module.ts";
 
-/** A linear layer without bias: x [.., in_features] → [.., out_features]. */
+/** A linear layer: x [.., in_features] → [.., out_features]. */
 export class Linear extends Module {
   readonly weight: Parameter;
+  readonly bias: Parameter | undefined;
 
-  constructor(in_features: number, out_features: number) {
+  constructor(in_features: number, out_features: number, { bias = false }: { readonly bias?: boolean } = {}) {
     super();
     this.weight = new Parameter([out_features, in_features]);
+    this.bias = bias ? new Parameter([out_features]) : undefined;
   }
 
   forward(x: Value): Value {
-    return applyWeight(x, this.weight.path, this.weight.weight);
+    return this.addBias(applyWeight(x, this.weight.path, this.weight.weight));
+  }
+
+  /** What follows the multiplication by the weight. */
+  addBias(product: Value): Value {
+    if (this.bias === undefined) return product;
+    return add(product, inlineWeight(product.graph, this.bias));
   }
 }
 
@@ -56,7 +65,7 @@ export function linearGroup(x: Value, layers: readonly Linear[]): Value[] {
   if (fused === undefined) return layers.map((layer) => layer.forward(x));
   const path = layers.map((layer) => layer.weight.path).join("+");
   const sizes = layers.map((layer) => layer.weight.shape[0]!);
-  return split(applyWeight(x, path, fused), sizes);
+  return split(applyWeight(x, path, fused), sizes).map((part, i) => layers[i]!.addBias(part));
 }
 
 function applyWeight(x: Value, path: string, weight: Weight): Value {

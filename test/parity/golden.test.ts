@@ -14,10 +14,17 @@ const CASES = [
   "test/fixtures/golden-h12/gemma3_text",
   "test/fixtures/golden-h16/gemma3_text",
   "test/fixtures/golden-h20/gemma3_text",
+  "../shared/golden/gemma1",
+  "../shared/golden/gemma1_classification",
   "../shared/golden/gemma3_text",
+  "../shared/golden/gemma3_text_classification",
+  "../shared/golden/gemma3_bidirectional",
   "../shared/golden/tokenizer",
   "../shared/golden/logits_processors",
+  "../shared/golden-odd-sizes/gemma1",
   "../shared/golden-odd-sizes/gemma3_text",
+  "../shared/golden-odd-sizes/gemma3_text_classification",
+  "../shared/golden-odd-sizes/gemma3_bidirectional",
 ];
 
 /** The released tokenizer, for tests that name no checkpoint. */

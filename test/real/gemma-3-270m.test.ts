@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   AutoModelForCausalLM,
   AutoTokenizer,
-  type Gemma3ForCausalLM,
+  type CausalLM,
   type PreTrainedTokenizer,
   Tensor,
 } from "../../src/index.ts";
@@ -21,7 +21,7 @@ function ids(values: readonly number[]): Tensor {
 }
 
 /** Log-probability of every token after the first, chunk by chunk over one cache. */
-async function tokenLogprobs(model: Gemma3ForCausalLM, tokens: readonly number[]): Promise<number[]> {
+async function tokenLogprobs(model: CausalLM, tokens: readonly number[]): Promise<number[]> {
   const result: number[] = [];
   let cache: Awaited<ReturnType<typeof model._call>>["past_key_values"];
   for (let start = 0; start < tokens.length; start += 256) {
@@ -57,11 +57,7 @@ function firstWrongStep(
   return undefined;
 }
 
-async function continuation(
-  model: Gemma3ForCausalLM,
-  prompt: readonly number[],
-  count: number,
-): Promise<number[]> {
+async function continuation(model: CausalLM, prompt: readonly number[], count: number): Promise<number[]> {
   const output = await model.generate({
     input_ids: ids(prompt),
     max_new_tokens: count,
@@ -72,7 +68,7 @@ async function continuation(
 }
 
 describe.skipIf(missing)("the real Gemma 3 270M in float32", () => {
-  let model: Gemma3ForCausalLM;
+  let model: CausalLM;
   let tokenizer: PreTrainedTokenizer;
   beforeAll(async () => {
     [model, tokenizer] = await Promise.all([
@@ -94,7 +90,7 @@ describe.skipIf(missing)("the real Gemma 3 270M in float32", () => {
 });
 
 describe.skipIf(missing)("the real Gemma 3 270M in its file's own precision", () => {
-  let model: Gemma3ForCausalLM;
+  let model: CausalLM;
   beforeAll(async () => {
     model = await AutoModelForCausalLM.from_pretrained(file!);
   });

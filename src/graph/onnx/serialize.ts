@@ -5,8 +5,10 @@ import { ProtoWriter } from "./proto.ts";
 
 // Field numbers are those of onnx.proto3 (ONNX 1.16 and newer).
 const IR_VERSION = 10;
-/** Opset of the standard operators: the newest that all engines of ours take. */
+/** Opset of the standard operators. */
 const OPSET = 21;
+/** The first opset with Attention. */
+const ATTENTION_OPSET = 23;
 const EXTERNAL = 1;
 
 /**
@@ -23,9 +25,11 @@ export function serializeOnnx(graph: Graph, externalDataFolder: string): Uint8Ar
   for (const output of graph.outputs) body.message(12, writeValueInfo(output));
 
   const model = new ProtoWriter().varint(1, IR_VERSION).string(2, "lapidary").message(7, body);
+  const attention = graph.nodes.some(({ op, domain }) => op === "Attention" && domain === "");
+  const opset = attention ? ATTENTION_OPSET : OPSET;
   const domains = new Set(["", ...graph.nodes.map((node) => node.domain)]);
   for (const domain of domains) {
-    model.message(8, new ProtoWriter().string(1, domain).varint(2, domain === "" ? OPSET : 1));
+    model.message(8, new ProtoWriter().string(1, domain).varint(2, domain === "" ? opset : 1));
   }
   return model.finish();
 }

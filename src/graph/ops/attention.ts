@@ -78,3 +78,67 @@ export function groupQueryAttention(
   );
   return { output: output!, present_key: present_key!, present_value: present_value! };
 }
+
+/** Rotates each head of x [batch, seq, heads*head_dim] by its position: halves are paired, as in HF (com.microsoft.RotaryEmbedding). */
+export function rotaryEmbedding(x: Value, { cos, sin, position_ids }: RotaryTables): Value {
+  const graph: Graph = x.graph;
+  const half = cos.dim(-1);
+  const width = x.dim(-1);
+  if (typeof half !== "number" || typeof width !== "number" || width % (2 * half) !== 0)
+    graph.fail(`rotary tables ${cos} do not fit ${x}`);
+  return graph.emit("RotaryEmbedding", [x, position_ids, cos, sin], [x], {}, { domain: "com.microsoft" })[0]!;
+}
+
+/** What was computed before, and which of it and of the new keys each query sees. */
+export interface MaskedState {
+  /** [batch, kv_heads, past, head_dim]; past may be 0. */
+  readonly past_key: Value;
+  readonly past_value: Value;
+  /** bool [batch, 1, seq, past + seq] */
+  readonly mask: Value;
+}
+
+export interface MaskedOptions {
+  readonly q_num_heads: number;
+  readonly kv_num_heads: number;
+  readonly scale: number;
+  /** Whether to give the weights: they take memory for every pair of query and key. */
+  readonly weights: boolean;
+}
+
+/**
+ * Attention under any mask (ONNX's Attention). query [batch, seq, heads*head_dim], key and value
+ * [batch, seq, kv_heads*head_dim], rotated; weights [batch, heads, seq, past + seq].
+ */
+export function maskedAttention(
+  query: Value,
+  key: Value,
+  value: Value,
+  { past_key, past_value, mask }: MaskedState,
+  options: MaskedOptions,
+): { output: Value; weights: Value | undefined } {
+  const graph: Graph = query.graph;
+  const { q_num_heads, kv_num_heads } = options;
+  const head_dim = past_key.dim(-1);
+  if (typeof head_dim !== "number" || query.dim(-1) !== q_num_heads * head_dim)
+    graph.fail(`query ${query} is not ${q_num_heads} heads of ${head_dim}`);
+  if (key.dim(-1) !== kv_num_heads * head_dim)
+    graph.fail(`key ${key} is not ${kv_num_heads} heads of ${head_dim}`);
+  const weightsSpec = {
+    dtype: "float32" as const,
+    shape: [query.dim(0), q_num_heads, ...mask.shape.slice(2)],
+  };
+  const [output, , , weights] = graph.emit(
+    "Attention",
+    [query, key, value, mask, past_key, past_value],
+    [query, past_key, past_value, ...(options.weights ? [weightsSpec] : [])],
+    {
+      q_num_heads,
+      kv_num_heads,
+      scale: { float: options.scale },
+      // The fourth output holds what the softmax gives.
+      ...(options.weights ? { qk_matmul_output_mode: 3 } : {}),
+    },
+  );
+  return { output: output!, weights };
+}

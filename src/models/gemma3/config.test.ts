@@ -61,7 +61,9 @@ describe("Gemma3TextConfig", () => {
     [{ rope_scaling: { rope_type: "linear" } }, /factor must be/],
     [{ rope_parameters: [] }, /rope_parameters: expected an object/],
     [{ eos_token_id: [1, "2"] }, /eos_token_id/],
-    [{ attention_bias: true }, /attention_bias/],
+    [{ attention_bias: 1 }, /attention_bias/],
+    [{ id2label: { 0: "a", 2: "b" } }, /id2label/],
+    [{ problem_type: "ranking" }, /problem_type/],
   ])("refuses %j", (config, message) => {
     expect(() => new Gemma3TextConfig(config)).toThrow(ConfigError);
     expect(() => new Gemma3TextConfig(config)).toThrow(message);

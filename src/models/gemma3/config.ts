@@ -1,14 +1,24 @@
+import { windowInUse } from "../../attention-masks.ts";
 import { ConfigReader, isJsonObject, type JsonObject } from "../config-reader.ts";
+import type { LayerType } from "../decoder-inputs.ts";
 import { type RopeParameters, readRopeParameters } from "../rope-config.ts";
-
-export type LayerType = "sliding_attention" | "full_attention";
+import {
+  checkHeads,
+  KEYS_WITHOUT_EFFECT,
+  type LabelConfig,
+  type ProblemType,
+  readEos,
+  readLabels,
+  readStrings,
+  type TextConfig,
+} from "../text-config.ts";
 
 /**
  * Configuration of Gemma 3's text model, in one normal form whatever the spelling of config.json: transformers 4
  * (`rope_theta`, `rope_local_base_freq`, `rope_scaling`, `sliding_window_pattern`) or 5 (`rope_parameters`,
  * `layer_types`). Defaults are HF's.
  */
-export class Gemma3TextConfig {
+export class Gemma3TextConfig implements TextConfig {
   readonly model_type = "gemma3_text";
   readonly architectures: readonly string[];
   readonly vocab_size: number;
@@ -23,7 +33,7 @@ export class Gemma3TextConfig {
   readonly rms_norm_eps: number;
   /** The attention's scale is its inverse square root. */
   readonly query_pre_attn_scalar: number;
-  /** Keys that a query of a sliding layer sees, itself included. */
+  /** Distance from which on a sliding layer sees nothing. Bidirectional models state twice as much in config.json. */
   readonly sliding_window: number;
   readonly layer_types: readonly LayerType[];
   readonly rope_parameters: Readonly<Record<LayerType, RopeParameters>>;
@@ -34,6 +44,11 @@ export class Gemma3TextConfig {
   readonly bos_token_id: number | null;
   readonly eos_token_id: number | readonly number[] | null;
   readonly pad_token_id: number | null;
+  readonly id2label: LabelConfig["id2label"];
+  readonly label2id: LabelConfig["label2id"];
+  readonly num_labels: number;
+  readonly problem_type: ProblemType | null;
+  readonly token_classification_bias: boolean;
   /** Keys of config.json that this class does not know; they have no effect. */
   readonly unknown_keys: readonly string[];
 
@@ -51,77 +66,38 @@ export class Gemma3TextConfig {
     this.max_position_embeddings = read.positiveInt("max_position_embeddings", 131_072);
     this.rms_norm_eps = read.positiveNumber("rms_norm_eps", 1e-6);
     this.query_pre_attn_scalar = read.positiveNumber("query_pre_attn_scalar", 256);
-    this.sliding_window = read.positiveInt("sliding_window", 4096);
+    this.use_bidirectional_attention = read.boolean("use_bidirectional_attention", false);
+    this.sliding_window = windowInUse(
+      read.positiveInt("sliding_window", 4096),
+      this.use_bidirectional_attention,
+    );
     this.layer_types = readLayerTypes(read, this.num_hidden_layers);
     this.rope_parameters = readRope(read);
     this.final_logit_softcapping = read.optionalPositiveNumber("final_logit_softcapping");
     this.attention_bias = read.boolean("attention_bias", false);
     this.tie_word_embeddings = read.boolean("tie_word_embeddings", true);
-    this.use_bidirectional_attention = read.boolean("use_bidirectional_attention", false);
     this.bos_token_id = read.id("bos_token_id", 2);
     this.eos_token_id = readEos(read);
     this.pad_token_id = read.id("pad_token_id", 0);
-    for (const key of WITHOUT_EFFECT) read.raw(key);
+    const labels = readLabels(read);
+    this.id2label = labels.id2label;
+    this.label2id = labels.label2id;
+    this.num_labels = labels.num_labels;
+    this.problem_type = labels.problem_type;
+    this.token_classification_bias = labels.token_classification_bias;
+    for (const key of [...KEYS_WITHOUT_EFFECT, "attn_logit_softcapping", "_sliding_window_pattern"])
+      read.raw(key);
     this.unknown_keys = read.unknownKeys();
-    this.#check(read);
+    checkHeads(read, this);
   }
 
-  /** Layers' window: positions that a layer of this kind can see, or null for all. */
-  windowOf(layerType: LayerType): number | null {
-    return layerType === "sliding_attention" ? this.sliding_window : null;
+  windowOf(kind: LayerType): number | null {
+    return kind === "sliding_attention" ? this.sliding_window : null;
   }
 
-  #check(read: ConfigReader): void {
-    const { num_attention_heads, num_key_value_heads } = this;
-    if (num_attention_heads % num_key_value_heads !== 0) {
-      read.fail(
-        "num_key_value_heads",
-        `${num_attention_heads} attention heads are no multiple of ${num_key_value_heads}`,
-      );
-    }
-    if (this.head_dim % 2 !== 0)
-      read.fail("head_dim", `must be even for rotary embeddings, got ${this.head_dim}`);
-    if (this.attention_bias)
-      read.fail("attention_bias", "true is not supported: no Gemma 3 checkpoint has these biases");
-    if (this.use_bidirectional_attention)
-      read.fail("use_bidirectional_attention", "true is not supported yet");
+  ropeOf(kind: LayerType): RopeParameters {
+    return this.rope_parameters[kind];
   }
-}
-
-/** Known keys that change nothing here: training, bookkeeping, and what HF stores without using it. */
-const WITHOUT_EFFECT = [
-  "model_type",
-  "transformers_version",
-  "torch_dtype",
-  "dtype",
-  "attention_dropout",
-  "initializer_range",
-  "use_cache",
-  "cache_implementation",
-  "attn_logit_softcapping",
-  "_sliding_window_pattern",
-  "_name_or_path",
-  "output_attentions",
-  "output_hidden_states",
-  "return_dict",
-  "is_encoder_decoder",
-];
-
-function readStrings(read: ConfigReader, key: string): string[] {
-  const value = read.raw(key) ?? [];
-  if (!Array.isArray(value) || value.some((item) => typeof item !== "string"))
-    read.fail(key, "expected a list of strings");
-  return value;
-}
-
-function readEos(read: ConfigReader): number | readonly number[] | null {
-  const value = read.raw("eos_token_id");
-  if (Array.isArray(value)) {
-    if (value.some((id) => !Number.isSafeInteger(id)))
-      read.fail("eos_token_id", "expected a token id or a list of them");
-    return value;
-  }
-  return read.id("eos_token_id", 1);
 }
 
 /** `layer_types` wins; else layer i is global when (i + 1) is a multiple of `sliding_window_pattern`. */

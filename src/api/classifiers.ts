@@ -1,0 +1,90 @@
+import { InputError } from "../errors.ts";
+import type { TextConfig } from "../models/text-config.ts";
+import { Tensor } from "../tensor.ts";
+import { BaseTextModel } from "./base-model.ts";
+import type { DecoderForwardInputs } from "./decoder-forward.ts";
+import { idRows, labelTensor } from "./inputs.ts";
+import { sequenceLoss, tokenLoss } from "./losses.ts";
+import { commonOutputs, type ModelOutput, PretrainedDecoder } from "./pretrained-decoder.ts";
+
+/** As HF's SequenceClassifierOutputWithPast and TokenClassifierOutput. */
+export interface ClassifierOutput extends ModelOutput {
+  /** float32 [batch, num_labels], or of tokens [batch, length, num_labels]. */
+  readonly logits: Tensor;
+  /** A scalar, when labels were given. */
+  readonly loss?: Tensor;
+}
+
+/** A text model with a score for each label. */
+abstract class Classifier<Config extends TextConfig> extends PretrainedDecoder<Config, ClassifierOutput> {
+  #model: BaseTextModel<Config> | undefined;
+
+  /** The text model under the head. */
+  get model(): BaseTextModel<Config> {
+    this.#model ??= new BaseTextModel(this.core);
+    return this.#model;
+  }
+
+  async _call(inputs: DecoderForwardInputs): Promise<ClassifierOutput> {
+    if (inputs.logits_to_keep !== undefined)
+      throw new InputError("logits_to_keep: a classifier scores all tokens", { option: "logits_to_keep" });
+    const { labels } = inputs;
+    const result = await this.run(inputs, { logits: this.core.logits_size, last_hidden_state: false });
+    const logits = this.pool(result.logits, inputs);
+    return {
+      logits,
+      ...(labels === undefined ? {} : { loss: this.loss(logits, labelTensor(labels)) }),
+      ...commonOutputs(result),
+    };
+  }
+
+  protected abstract pool(logits: Tensor, inputs: DecoderForwardInputs): Tensor;
+  protected abstract loss(logits: Tensor, labels: Tensor): Tensor;
+}
+
+/** Scores a text by its last token: the last one that is not the padding token, as HF looks for it. */
+export abstract class SequenceClassifier<Config extends TextConfig = TextConfig> extends Classifier<Config> {
+  protected override pool(logits: Tensor, { input_ids }: DecoderForwardInputs): Tensor {
+    const [batch, length, count] = logits.dims as [number, number, number];
+    const { pad_token_id } = this.config;
+    if (pad_token_id === null && batch > 1)
+      throw new InputError(
+        "a batch needs a pad_token_id in the configuration, to find each text's last token",
+        {
+          option: "input_ids",
+        },
+      );
+    const rows = input_ids && idRows(input_ids, "input_ids");
+    const pooled = new Float32Array(batch * count);
+    for (let r = 0; r < batch; r++) {
+      const last =
+        rows === undefined || pad_token_id === null ? length - 1 : lastToken(rows[r]!, pad_token_id);
+      const start = (r * length + last) * count;
+      pooled.set((logits.data as Float32Array).subarray(start, start + count), r * count);
+    }
+    return new Tensor("float32", pooled, [batch, count]);
+  }
+
+  protected override loss(logits: Tensor, labels: Tensor): Tensor {
+    return sequenceLoss(logits, labels, this.config);
+  }
+}
+
+/** A row of nothing but padding counts as its first token, as in HF. */
+function lastToken(row: readonly number[], pad_token_id: number): number {
+  return Math.max(
+    0,
+    row.findLastIndex((id) => id !== pad_token_id),
+  );
+}
+
+/** Scores every token. */
+export abstract class TokenClassifier<Config extends TextConfig = TextConfig> extends Classifier<Config> {
+  protected override pool(logits: Tensor): Tensor {
+    return logits;
+  }
+
+  protected override loss(logits: Tensor, labels: Tensor): Tensor {
+    return tokenLoss(logits, labels);
+  }
+}

@@ -1,0 +1,181 @@
+import { Callable } from "../callable.ts";
+import { ConfigError, rejectUnknownOptions } from "../errors.ts";
+import { float32, RunValues } from "../generation/decoder-model.ts";
+import { KeyValueCache } from "../generation/kv-cache.ts";
+import type { IdsInput } from "../generation/prompt.ts";
+import { checkTokens } from "../generation/step-input.ts";
+import { TransformerDecoder } from "../generation/transformer-decoder.ts";
+import type { JsonObject } from "../models/config-reader.ts";
+import type { TextConfig } from "../models/text-config.ts";
+import type { Device } from "../runtime/session.ts";
+import { Tensor } from "../tensor.ts";
+import {
+  type DecoderForwardInputs,
+  type DecoderForwardResult,
+  type ForwardWants,
+  forwardDecoder,
+} from "./decoder-forward.ts";
+import { DecoderSessions } from "./decoder-sessions.ts";
+import { idRows } from "./inputs.ts";
+import type { LoadedTextModel } from "./text-models.ts";
+
+const FORWARD_INPUTS: readonly (keyof DecoderForwardInputs)[] = [
+  "input_ids",
+  "inputs_embeds",
+  "attention_mask",
+  "position_ids",
+  "labels",
+  "past_key_values",
+  "use_cache",
+  "output_hidden_states",
+  "output_attentions",
+  "logits_to_keep",
+  "signal",
+];
+
+/** Where a model's memory goes, in bytes. */
+export interface ModelMemory {
+  /** Weights by way of storage, e.g. { "q8 (block 32)": 288276480 }. */
+  readonly weights: Readonly<Record<string, number>>;
+  /** Keys and values of one position more, in a context longer than every window. */
+  readonly cache_bytes_per_token: number;
+}
+
+/** What all outputs may have, as HF's ModelOutput classes. */
+export interface ModelOutput {
+  /** float32 [batch, length, hidden_size] each: the embeddings first, the normed output last. */
+  readonly hidden_states?: readonly Tensor[];
+  /** float32 [batch, heads, length, keys] each. */
+  readonly attentions?: readonly Tensor[];
+  readonly past_key_values?: KeyValueCache;
+}
+
+/** A loaded text model: what the classes of its parts (with a head, without) share. */
+export class TextModelCore<Config extends TextConfig> {
+  readonly config: Config;
+  readonly device: Device;
+  readonly engine: string;
+  readonly source: string;
+  readonly generation_config: JsonObject | undefined;
+  readonly weightBytes: ReadonlyMap<string, number>;
+  readonly logits_size: number;
+  readonly sessions: DecoderSessions;
+  readonly decoder: TransformerDecoder;
+
+  constructor({ loaded, config, module, logits_size }: LoadedTextModel<Config>) {
+    const { engine, options, weights } = loaded;
+    this.config = config;
+    this.device = options.device;
+    this.engine = engine.name;
+    this.source = loaded.source;
+    this.generation_config = loaded.generation_config;
+    this.weightBytes = weights.bytesByStorage;
+    this.logits_size = logits_size;
+    const threads = options.threads === undefined ? {} : { threads: options.threads };
+    this.sessions = new DecoderSessions(
+      { config, module, logits_size, weights: weights.weights, pack: weights.pack },
+      { engine, device: options.device, ...threads },
+    );
+    this.decoder = new TransformerDecoder(this.sessions);
+  }
+}
+
+/** A text model, whatever stands on it: what HF's PreTrainedModel offers besides its call. */
+export abstract class PretrainedDecoder<Config extends TextConfig, Output> extends Callable<
+  (inputs: DecoderForwardInputs) => Promise<Output>
+> {
+  readonly config: Config;
+  readonly device: Device;
+  /** "onnxruntime 1.30.0 (native)" or the fallback. */
+  readonly engine: string;
+  /** One line: where the weights came from. */
+  readonly source: string;
+  protected readonly core: TextModelCore<Config>;
+
+  protected constructor(core: TextModelCore<Config>) {
+    super();
+    this.core = core;
+    this.config = core.config;
+    this.device = core.device;
+    this.engine = core.engine;
+    this.source = core.source;
+  }
+
+  abstract _call(inputs: DecoderForwardInputs): Promise<Output>;
+
+  /** HF's name of the call. */
+  forward(inputs: DecoderForwardInputs): Promise<Output> {
+    return this._call(inputs);
+  }
+
+  /** Runs the graph; checks the inputs' names. */
+  protected run(
+    inputs: DecoderForwardInputs,
+    wants: Omit<ForwardWants, "hidden_size">,
+  ): Promise<DecoderForwardResult> {
+    rejectUnknownOptions(inputs, FORWARD_INPUTS, this.constructor.name);
+    return forwardDecoder(this.core.decoder, inputs, { ...wants, hidden_size: this.config.hidden_size });
+  }
+
+  /** The embedding as a function: ids to float32 [batch, length, hidden_size], as `inputs_embeds` takes them. */
+  get_input_embeddings(): (input_ids: IdsInput) => Promise<Tensor> {
+    return async (input_ids) => {
+      const rows = idRows(input_ids, "input_ids");
+      checkTokens(rows, this.config.vocab_size);
+      const dims = [rows.length, rows[0]!.length];
+      const shape = [...dims, this.config.hidden_size];
+      const vectors = new Float32Array(shape.reduce((size, dim) => size * dim, 1));
+      const run = new RunValues(await this.core.sessions.embedding());
+      run.feed("input_ids", { type: "int64", data: BigInt64Array.from(rows.flat(), BigInt), dims });
+      run.fetch("inputs_embeds", float32(vectors, shape));
+      await run.run(undefined);
+      return new Tensor("float32", vectors, shape);
+    };
+  }
+
+  /** As in HF; a model stays on the device that it was loaded on. */
+  to(device: string): this {
+    if (device !== this.device && device !== "auto")
+      throw new ConfigError(`the model is on ${this.device}; load it with device: "${device}" instead`);
+    return this;
+  }
+
+  /** As in HF; models here only ever evaluate. */
+  eval(): this {
+    return this;
+  }
+
+  /** Bytes of weights and cache. */
+  memory(): ModelMemory {
+    const perToken = this.core.sessions.layers
+      .filter((layer) => layer.window === null)
+      .reduce((sum, layer) => sum + 8 * layer.kv_heads * layer.head_dim, 0);
+    return {
+      weights: Object.fromEntries(this.core.weightBytes),
+      cache_bytes_per_token: perToken,
+    };
+  }
+
+  /** Bytes that the cache of a context takes: sliding layers hold their window and a chunk at most. */
+  cacheBytes(context_length: number, batch = 1): number {
+    return KeyValueCache.bytes(this.core.sessions.layers, batch, context_length);
+  }
+
+  /** Releases everything that the engine holds. Caches of this model can't be used afterwards. */
+  async dispose(): Promise<void> {
+    await this.core.sessions.dispose();
+  }
+}
+
+/** The parts of an output that every class has. */
+export function commonOutputs({
+  hidden_states,
+  attentions,
+  past_key_values,
+}: DecoderForwardResult): ModelOutput {
+  return {
+    ...(hidden_states && { hidden_states }),
+    ...(attentions && { attentions }),
+    ...(past_key_values && { past_key_values }),
+  };
+}

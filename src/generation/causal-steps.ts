@@ -1,0 +1,320 @@
+import type { Binding, Session } from "../runtime/session.ts";
+import type { DecoderStep, StepOptions } from "./decoder.ts";
+import {
+  type DecoderModel,
+  float32,
+  type GraphVariant,
+  type RopeInputs,
+  RunValues,
+} from "./decoder-model.ts";
+import { CHUNK, type KeyValueCache } from "./kv-cache.ts";
+import {
+  concatenate,
+  dropPadding,
+  feedTokens,
+  hiddenNames,
+  type Rectangle,
+  variantOf,
+  wantedPositions,
+} from "./step-input.ts";
+
+/** More tokens than this in one run of a batch go row by row, so that activations stay small. */
+const MAX_BATCH_TOKENS = 2048;
+
+/** One run of the graph: consecutive rows of the cache and their new tokens. */
+interface Part extends Rectangle {
+  readonly firstRow: number;
+  /** Indices into the rectangle of the positions whose logits are wanted. */
+  readonly logitsPositions: readonly number[];
+}
+
+/** What a run gives: [wanted, logits_size], and [all tokens, hidden_size] each. */
+interface PartResult {
+  readonly logits: Float32Array;
+  readonly states: readonly Float32Array[];
+}
+
+/** What a decode step keeps bound from one token to the next. */
+interface BoundStep {
+  readonly binding: Binding;
+  readonly session: Session;
+  readonly cacheVersion: number;
+  readonly ropeVersion: number;
+  readonly logits: Float32Array;
+  readonly inputs: StepInputs;
+  release(): void;
+}
+
+interface StepInputs {
+  readonly input_ids: BigInt64Array;
+  readonly position_ids: BigInt64Array;
+  readonly logits_positions: BigInt64Array;
+  readonly lengths: CacheLengths;
+}
+
+/** Per kind of layer, what the attention kernel must know of the cache. */
+type CacheLengths = ReadonlyMap<string, { seqlens_k: Int32Array; total_sequence_length: Int32Array }>;
+
+/** A cache that was dropped without dispose() gives the engine's handles back when it is collected. */
+const forgotten = new FinalizationRegistry<() => void>((release) => release());
+
+/** Steps in which every token sees what its row holds: the attention kernel appends to the cache in place. */
+export class CausalSteps {
+  readonly #model: DecoderModel;
+  readonly #rope: RopeInputs;
+  readonly #bound: WeakMap<KeyValueCache, BoundStep> = new WeakMap();
+  /** Key under which caches keep the release of what this decoder bound to them. */
+  readonly #released: object = {};
+
+  constructor(model: DecoderModel, rope: RopeInputs) {
+    this.#model = model;
+    this.#rope = rope;
+  }
+
+  async step(
+    rows: readonly (readonly number[])[],
+    cache: KeyValueCache,
+    options: StepOptions,
+  ): Promise<DecoderStep> {
+    const variant = variantOf(options, "causal");
+    const session = await this.#model.session(variant);
+    const longest = Math.max(...rows.map((row) => row.length));
+    const plain = variant.logits && variant.hidden_states === "none" && variant.input === "input_ids";
+    if (longest === 1 && plain) return this.#decode(session, rows, cache, options);
+    const parts = this.#parts(rows, cache, longest, options);
+    const results: PartResult[] = [];
+    for (const part of parts) results.push(await this.#run(session, variant, part, cache, options.signal));
+    const states = hiddenNames(variant, this.#model).map((_, i) =>
+      concatenate(results.map((result) => result.states[i]!)),
+    );
+    return {
+      logits: concatenate(results.map((result) => result.logits)),
+      ...(variant.hidden_states === "all" ? { hidden_states: states } : {}),
+      ...(variant.hidden_states === "last" ? { last_hidden_state: states[0]! } : {}),
+    };
+  }
+
+  /**
+   * The kernel takes several tokens on a past at batch 1 only: a batch goes together into an empty cache, else a row
+   * at a time. Long prompts go a chunk at a time.
+   */
+  #parts(
+    rows: readonly (readonly number[])[],
+    cache: KeyValueCache,
+    longest: number,
+    options: StepOptions,
+  ): Part[] {
+    const empty = cache.lengths.every((length) => length === 0);
+    const fits = longest === 1 || (longest <= CHUNK && (rows.length === 1 || empty));
+    if (fits && rows.length * longest <= MAX_BATCH_TOKENS)
+      return [this.#part(rows, cache, options, 0, rows.length, 0, longest)];
+    return rows.flatMap((row, r) =>
+      Array.from({ length: Math.ceil(row.length / CHUNK) }, (_, chunk) =>
+        this.#part(rows, cache, options, r, r + 1, chunk * CHUNK, Math.min(row.length, (chunk + 1) * CHUNK)),
+      ),
+    );
+  }
+
+  /** Columns start..end-1 of the new tokens of rows firstRow..endRow-1. */
+  #part(
+    rows: readonly (readonly number[])[],
+    cache: KeyValueCache,
+    options: StepOptions,
+    firstRow: number,
+    endRow: number,
+    start: number,
+    end: number,
+  ): Part {
+    const { hidden_size } = this.#model;
+    const taken = rows.slice(firstRow, endRow);
+    const tokens = taken.map((row) => row.slice(start, end));
+    const logitsPositions = taken.flatMap((row, r) =>
+      wantedPositions(row.length, options.logits)
+        .filter((position) => position >= start && position < end)
+        .map((position) => r * (end - start) + position - start),
+    );
+    return {
+      firstRow,
+      tokens,
+      longest: end - start,
+      logitsPositions,
+      inputs_embeds: options.inputs_embeds
+        ?.slice(firstRow, endRow)
+        .map((vectors) => vectors.subarray(start * hidden_size, end * hidden_size)),
+      position_ids: tokens.map((row, r) => {
+        const given = options.position_ids?.[firstRow + r];
+        const next = cache.lengths[firstRow + r]! + start;
+        return given?.slice(start, end) ?? row.map((_, i) => next + i);
+      }),
+    };
+  }
+
+  /** One token a row: everything stays bound from step to step. */
+  async #decode(
+    session: Session,
+    rows: readonly (readonly number[])[],
+    cache: KeyValueCache,
+    { position_ids, signal }: StepOptions,
+  ): Promise<DecoderStep> {
+    cache.reserve(rows.map(() => 1));
+    const positions = cache.lengths.map((length, row) => position_ids?.[row]?.[0] ?? length);
+    this.#rope.ensure(Math.max(...positions) + 1);
+    const active = rows.flatMap((row, r) => (row.length === 0 ? [] : [r]));
+    const bound = this.#bindStep(session, cache, active.length);
+    const { inputs } = bound;
+    for (const [r, row] of rows.entries()) {
+      inputs.input_ids[r] = BigInt(row[0] ?? 0);
+      inputs.position_ids[r] = BigInt(positions[r]!);
+    }
+    fillLengths(inputs.lengths, rows, cache, 0);
+    inputs.logits_positions.set(active.map(BigInt));
+    await bound.binding.run(signal === undefined ? {} : { signal });
+    cache.commit(rows.map((row) => row.length));
+    return { logits: bound.logits };
+  }
+
+  #bindStep(session: Session, cache: KeyValueCache, wanted: number): BoundStep {
+    const held = this.#bound.get(cache);
+    const fresh =
+      held?.session === session &&
+      held.cacheVersion === cache.version &&
+      held.ropeVersion === this.#rope.version &&
+      held.inputs.logits_positions.length === wanted;
+    if (held !== undefined && fresh) return held;
+    held?.release();
+    const { batch } = cache;
+    const inputs: StepInputs = {
+      input_ids: new BigInt64Array(batch),
+      position_ids: new BigInt64Array(batch),
+      logits_positions: new BigInt64Array(wanted),
+      lengths: this.#allocateLengths(batch),
+    };
+    const logits = new Float32Array(wanted * this.#model.logits_size);
+    const run = new RunValues(session);
+    run.feed("input_ids", { type: "int64", data: inputs.input_ids, dims: [batch, 1] });
+    run.feed("position_ids", { type: "int64", data: inputs.position_ids, dims: [batch, 1] });
+    run.feed("logits_positions", { type: "int64", data: inputs.logits_positions, dims: [wanted] });
+    run.fetch("logits", float32(logits, [wanted, this.#model.logits_size]));
+    this.#feedCache(run, cache, 0, batch, inputs.lengths);
+    const { binding, release } = run.bind();
+    const bound = {
+      binding,
+      session,
+      cacheVersion: cache.version,
+      ropeVersion: this.#rope.version,
+      logits,
+      inputs,
+      release,
+    };
+    this.#bound.set(cache, bound);
+    forgotten.unregister(cache);
+    forgotten.register(cache, release, cache);
+    cache.onDispose(this.#released, release);
+    return bound;
+  }
+
+  async #run(
+    session: Session,
+    variant: GraphVariant,
+    part: Part,
+    cache: KeyValueCache,
+    signal: AbortSignal | undefined,
+  ): Promise<PartResult> {
+    const { firstRow, tokens, longest, logitsPositions } = part;
+    const counts = cache.lengths.map((_, row) => tokens[row - firstRow]?.length ?? 0);
+    const taken = (row: number): boolean => row >= firstRow && row < firstRow + tokens.length;
+    // An empty row runs a dummy token that is not kept.
+    cache.reserve(counts.map((count, row) => (taken(row) ? Math.max(1, count) : 0)));
+    this.#rope.ensure(Math.max(0, ...part.position_ids.map((row) => Math.max(0, ...row))) + 1);
+    const run = new RunValues(session);
+    feedTokens(run, part, this.#model.hidden_size);
+    const lengths = this.#allocateLengths(tokens.length);
+    fillLengths(lengths, tokens, cache, firstRow);
+    this.#feedCache(run, cache, firstRow, tokens.length, lengths);
+    const logits = variant.logits ? fetchLogits(run, logitsPositions, this.#model) : new Float32Array(0);
+    const states = fetchStates(run, variant, tokens.length, longest, this.#model);
+    await run.run(signal);
+    cache.commit(counts);
+    return {
+      logits,
+      states: states.map((state) => dropPadding(state, tokens, longest, this.#model.hidden_size)),
+    };
+  }
+
+  #allocateLengths(rows: number): CacheLengths {
+    return new Map(
+      this.#rope.kinds.map((kind) => [
+        kind,
+        { seqlens_k: new Int32Array(rows), total_sequence_length: new Int32Array(1) },
+      ]),
+    );
+  }
+
+  #feedCache(
+    run: RunValues,
+    cache: KeyValueCache,
+    firstRow: number,
+    rows: number,
+    lengths: CacheLengths,
+  ): void {
+    this.#rope.feed(run);
+    for (const [kind, { seqlens_k, total_sequence_length }] of lengths) {
+      run.feed(`${kind}.seqlens_k`, { type: "int32", data: seqlens_k, dims: [rows] });
+      run.feed(`${kind}.total_sequence_length`, { type: "int32", data: total_sequence_length, dims: [] });
+    }
+    for (const [i, layer] of cache.layers.entries()) {
+      const size = cache.rowElements(layer);
+      const dims = [rows, layer.kv_heads, cache.capacity(layer.kind), layer.head_dim];
+      for (const [j, part] of (["key", "value"] as const).entries()) {
+        const data = cache.buffers[2 * i + j]!.subarray(firstRow * size, (firstRow + rows) * size);
+        run.feedAndFetch(`past_key_values.${i}.${part}`, `present.${i}.${part}`, float32(data, dims));
+      }
+    }
+  }
+}
+
+/** Positions that each row will hold, with its new tokens or the dummy of an empty row. */
+function fillLengths(
+  lengths: CacheLengths,
+  tokens: readonly (readonly number[])[],
+  cache: KeyValueCache,
+  firstRow: number,
+): void {
+  for (const [kind, { seqlens_k, total_sequence_length }] of lengths) {
+    const held = cache.held(kind);
+    const after = tokens.map((row, r) => held[firstRow + r]! + Math.max(1, row.length));
+    seqlens_k.set(after.map((count) => count - 1));
+    total_sequence_length[0] = Math.max(...after);
+  }
+}
+
+/** Asks for the logits of some positions of the rectangle: [positions, logits_size]. */
+export function fetchLogits(
+  run: RunValues,
+  positions: readonly number[],
+  { logits_size }: DecoderModel,
+): Float32Array {
+  // An empty selection is not worth the risk of an engine's corner case: one row too many is thrown away.
+  const wanted = Math.max(1, positions.length);
+  const data = new BigInt64Array(wanted);
+  data.set(positions.map(BigInt));
+  run.feed("logits_positions", { type: "int64", data, dims: [wanted] });
+  const logits = new Float32Array(wanted * logits_size);
+  run.fetch("logits", float32(logits, [wanted, logits_size]));
+  return logits.subarray(0, positions.length * logits_size);
+}
+
+/** Asks for the hidden states of a variant, [rows, longest, hidden_size] each. */
+export function fetchStates(
+  run: RunValues,
+  variant: GraphVariant,
+  rows: number,
+  longest: number,
+  model: DecoderModel,
+): Float32Array[] {
+  return hiddenNames(variant, model).map((name) => {
+    const state = new Float32Array(rows * longest * model.hidden_size);
+    run.fetch(name, float32(state, [rows, longest, model.hidden_size]));
+    return state;
+  });
+}

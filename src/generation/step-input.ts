@@ -1,0 +1,102 @@
+import { InputError } from "../errors.ts";
+import type { LogitsWanted, StepOptions } from "./decoder.ts";
+import { type DecoderModel, float32, type GraphVariant, type RunValues } from "./decoder-model.ts";
+
+/** Consecutive rows of a batch with the new tokens of one run, right-padded to a rectangle. */
+export interface Rectangle {
+  /** Token ids; where there are vectors instead, as many numbers as there are vectors. */
+  readonly tokens: readonly (readonly number[])[];
+  readonly longest: number;
+  readonly inputs_embeds: readonly Float32Array[] | undefined;
+  /** Rotary positions, one per token. */
+  readonly position_ids: readonly (readonly number[])[];
+}
+
+/** Feeds tokens or vectors, and their positions. */
+export function feedTokens(run: RunValues, rectangle: Rectangle, hidden_size: number): void {
+  const { tokens, longest, inputs_embeds, position_ids } = rectangle;
+  const dims = [tokens.length, longest];
+  if (inputs_embeds === undefined) {
+    run.feed("input_ids", { type: "int64", data: padRows(tokens, longest), dims });
+  } else {
+    const vectors = new Float32Array(tokens.length * longest * hidden_size);
+    for (const [r, row] of inputs_embeds.entries()) vectors.set(row, r * longest * hidden_size);
+    run.feed("inputs_embeds", float32(vectors, [...dims, hidden_size]));
+  }
+  run.feed("position_ids", { type: "int64", data: padRows(position_ids, longest), dims });
+}
+
+function padRows(rows: readonly (readonly number[])[], longest: number): BigInt64Array {
+  const padded = new BigInt64Array(rows.length * longest);
+  for (const [r, row] of rows.entries()) padded.set(row.map(BigInt), r * longest);
+  return padded;
+}
+
+/** Positions, of `length` new ones, whose logits are wanted: the last so many. */
+export function wantedPositions(length: number, logits: LogitsWanted = "last"): number[] {
+  const count = wantedCount(length, logits);
+  return Array.from({ length: count }, (_, i) => length - count + i);
+}
+
+function wantedCount(length: number, logits: LogitsWanted): number {
+  if (logits === "all") return length;
+  if (logits === "none") return 0;
+  return Math.min(length, logits === "last" ? 1 : logits);
+}
+
+/** The graph that gives what a step asks for. */
+export function variantOf(options: StepOptions, attention: GraphVariant["attention"]): GraphVariant {
+  const last = options.last_hidden_state === true ? "last" : "none";
+  return {
+    attention,
+    input: options.inputs_embeds === undefined ? "input_ids" : "inputs_embeds",
+    logits: options.logits !== "none",
+    hidden_states: options.output_hidden_states === true ? "all" : last,
+    attentions: options.output_attentions === true,
+  };
+}
+
+/** Names of the hidden states that a variant gives. */
+export function hiddenNames(variant: GraphVariant, model: DecoderModel): string[] {
+  if (variant.hidden_states === "none") return [];
+  if (variant.hidden_states === "last") return ["last_hidden_state"];
+  return Array.from({ length: model.layers.length + 1 }, (_, i) => `hidden_states.${i}`);
+}
+
+/** Throws for ids outside the vocabulary. */
+export function checkTokens(rows: readonly (readonly number[])[], vocab_size: number): void {
+  for (const [r, row] of rows.entries()) {
+    for (const [i, id] of row.entries()) {
+      if (!Number.isInteger(id) || id < 0 || id >= vocab_size) {
+        throw new InputError(
+          `token ${id} at row ${r}, position ${i} is outside the vocabulary of ${vocab_size}`,
+          { option: "input_ids" },
+        );
+      }
+    }
+  }
+}
+
+/** [rows, longest, width] → [all tokens, width]. */
+export function dropPadding(
+  state: Float32Array,
+  rows: readonly (readonly number[])[],
+  longest: number,
+  width: number,
+): Float32Array {
+  if (rows.every((row) => row.length === longest)) return state;
+  return concatenate(
+    rows.map((row, r) => state.subarray(r * longest * width, (r * longest + row.length) * width)),
+  );
+}
+
+export function concatenate(parts: readonly Float32Array[]): Float32Array {
+  if (parts.length === 1) return parts[0]!;
+  const result = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    result.set(part, offset);
+    offset += part.length;
+  }
+  return result;
+}

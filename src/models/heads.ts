@@ -1,0 +1,114 @@
+/** What stands on a Gemma text model: nothing, a language-model head, or a classifier. */
+import type { Graph, Value } from "../graph/graph.ts";
+import { scale, tanh } from "../graph/ops/math.ts";
+import { gather, mergeLeading } from "../graph/ops/shape.ts";
+import type { GemmaRMSNorm } from "../nn/gemma-rms-norm.ts";
+import { type Embedding, Linear } from "../nn/linear.ts";
+import { Module } from "../nn/module.ts";
+import { type DecoderGraphOptions, DecoderInputs } from "./decoder-inputs.ts";
+
+/** A Gemma text model without its head; field names are the checkpoint's below `model.`. */
+export abstract class TextModule extends Module {
+  abstract readonly embed_tokens: Embedding;
+  abstract readonly norm: GemmaRMSNorm;
+
+  /** The vectors that the first layer gets: int64 [batch, seq] → [batch, seq, hidden_size]. */
+  abstract embed(input_ids: Value): Value;
+
+  /** Hidden states before the last norm, and the input of every layer before them: [batch, seq, hidden_size] each. */
+  abstract forward(embeddings: Value, inputs: DecoderInputs): HiddenStates;
+}
+
+export interface HiddenStates {
+  readonly hidden: Value;
+  readonly layerInputs: readonly Value[];
+}
+
+/** A text model under the checkpoint's key `model`, with or without something on it. */
+export class HeadedModule extends Module {
+  readonly model: TextModule;
+
+  constructor(model: TextModule) {
+    super();
+    this.model = model;
+  }
+
+  /** What the head makes of normed hidden states [rows, hidden_size]; undefined without a head. */
+  head(_hidden: Value): Value | undefined {
+    return undefined;
+  }
+
+  /** Traces the whole model; see DecoderInputs for the inputs and DecoderGraphOptions for the outputs. */
+  trace(graph: Graph, hidden_size: number, options: DecoderGraphOptions): void {
+    const { model } = this;
+    const given =
+      options.input === "input_ids"
+        ? graph.input("input_ids", "int64", ["batch", "seq"])
+        : graph.input("inputs_embeds", "float32", ["batch", "seq", hidden_size]);
+    const inputs = new DecoderInputs(graph, options);
+    const embeddings = options.input === "input_ids" ? model.embed(given) : given;
+    const { hidden, layerInputs } = model.forward(embeddings, inputs);
+    if (options.hidden_states === "all") {
+      const states = [...layerInputs, model.norm.forward(hidden)];
+      for (const [i, state] of states.entries()) graph.output(`hidden_states.${i}`, state);
+    } else if (options.hidden_states === "last") {
+      graph.output("last_hidden_state", model.norm.forward(hidden));
+    }
+    if (!options.logits) return;
+    const positions = graph.input("logits_positions", "int64", ["rows"]);
+    // The norm works on the wanted rows alone.
+    const logits = this.head(model.norm.forward(gather(mergeLeading(hidden), positions)));
+    if (logits === undefined) graph.fail("a model without a head has no logits");
+    graph.output("logits", logits);
+  }
+
+  /** Traces the embedding alone: `input_ids` to `inputs_embeds`. */
+  traceEmbedding(graph: Graph): void {
+    graph.output("inputs_embeds", this.model.embed(graph.input("input_ids", "int64", ["batch", "seq"])));
+  }
+}
+
+/** The language-model head: the embedding table, unless the checkpoint has a table of its own. */
+export class CausalLMModule extends HeadedModule {
+  readonly lm_head: Linear | undefined;
+  readonly #softcap: number | null;
+
+  constructor(
+    model: TextModule,
+    config: {
+      readonly hidden_size: number;
+      readonly vocab_size: number;
+      readonly tie_word_embeddings: boolean;
+      readonly final_logit_softcapping?: number | null;
+    },
+  ) {
+    super(model);
+    this.lm_head = config.tie_word_embeddings ? undefined : new Linear(config.hidden_size, config.vocab_size);
+    this.#softcap = config.final_logit_softcapping ?? null;
+  }
+
+  override head(hidden: Value): Value {
+    const logits =
+      this.lm_head === undefined ? this.model.embed_tokens.project(hidden) : this.lm_head.forward(hidden);
+    return softcap(logits, this.#softcap);
+  }
+}
+
+/** cap · tanh(x / cap), or x without a cap. */
+function softcap(x: Value, cap: number | null): Value {
+  return cap === null ? x : scale(tanh(scale(x, 1 / cap)), cap);
+}
+
+/** A score for each label: of a token, or of a text by its last token. */
+export class ClassificationModule extends HeadedModule {
+  readonly score: Linear;
+
+  constructor(model: TextModule, hidden_size: number, num_labels: number, bias: boolean) {
+    super(model);
+    this.score = new Linear(hidden_size, num_labels, { bias });
+  }
+
+  override head(hidden: Value): Value {
+    return this.score.forward(hidden);
+  }
+}

@@ -1,0 +1,148 @@
+import { alignHeadDim } from "../nn/head-dim.ts";
+import type { ConfigReader } from "./config-reader.ts";
+import type { LayerCacheSpec, LayerType } from "./decoder-inputs.ts";
+import type { RopeParameters } from "./rope-config.ts";
+
+/** What the configurations of Gemma's text models have in common: all that running one takes. */
+export interface TextConfig extends LabelConfig {
+  readonly model_type: string;
+  readonly architectures: readonly string[];
+  readonly vocab_size: number;
+  readonly hidden_size: number;
+  readonly intermediate_size: number;
+  readonly num_hidden_layers: number;
+  readonly num_attention_heads: number;
+  readonly num_key_value_heads: number;
+  readonly head_dim: number;
+  readonly max_position_embeddings: number;
+  readonly layer_types: readonly LayerType[];
+  readonly final_logit_softcapping?: number | null;
+  readonly tie_word_embeddings: boolean;
+  readonly use_bidirectional_attention: boolean;
+  readonly bos_token_id: number | null;
+  readonly eos_token_id: number | readonly number[] | null;
+  readonly pad_token_id: number | null;
+  /** Distance from which on a layer of this kind sees nothing, or null. */
+  windowOf(kind: LayerType): number | null;
+  ropeOf(kind: LayerType): RopeParameters;
+}
+
+/** Labels of a classifier. */
+export interface LabelConfig {
+  readonly id2label: Readonly<Record<number, string>>;
+  readonly label2id: Readonly<Record<string, number>>;
+  readonly num_labels: number;
+  /** What the scores mean, and so which loss they have; null: it depends on the labels. */
+  readonly problem_type: ProblemType | null;
+  /** Whether a token classifier's scores have a bias. */
+  readonly token_classification_bias: boolean;
+}
+
+export type ProblemType = "regression" | "single_label_classification" | "multi_label_classification";
+
+const PROBLEM_TYPES: readonly unknown[] = [
+  "regression",
+  "single_label_classification",
+  "multi_label_classification",
+];
+
+/** More labels than this are a mistake, not a classifier. */
+const MAX_LABELS = 1_000_000;
+
+/** Reads the labels; two unnamed ones where there are none, as in HF. */
+export function readLabels(read: ConfigReader): LabelConfig {
+  const given = read.raw("id2label");
+  const count = read.positiveInt("num_labels", 2);
+  if (given === undefined && count > MAX_LABELS) read.fail("num_labels", `${count} are too many`);
+  const id2label =
+    given === undefined
+      ? Object.fromEntries(Array.from({ length: count }, (_, i) => [i, `LABEL_${i}`]))
+      : labelNames(read, given);
+  const problem_type = read.raw("problem_type") ?? null;
+  if (problem_type !== null && !PROBLEM_TYPES.includes(problem_type))
+    read.fail(
+      "problem_type",
+      `expected one of ${PROBLEM_TYPES.join(", ")}, got ${JSON.stringify(problem_type)}`,
+    );
+  read.raw("label2id");
+  return {
+    id2label,
+    label2id: Object.fromEntries(Object.entries(id2label).map(([id, label]) => [label, Number(id)])),
+    num_labels: Object.keys(id2label).length,
+    problem_type: problem_type as ProblemType | null,
+    token_classification_bias: read.boolean("token_classification_bias", true),
+  };
+}
+
+function labelNames(read: ConfigReader, given: unknown): Record<number, string> {
+  const names = Object.entries(given as object);
+  const valid =
+    typeof given === "object" &&
+    names.length > 0 &&
+    names.every(([id, label]) => Number(id) < names.length && /^\d+$/.test(id) && typeof label === "string");
+  if (!valid) read.fail("id2label", "expected an object with a name for each of the ids 0, 1, …");
+  return Object.fromEntries(names);
+}
+
+/** Checks what attention asks of the sizes. */
+export function checkHeads(
+  read: ConfigReader,
+  config: Pick<TextConfig, "num_attention_heads" | "num_key_value_heads" | "head_dim">,
+): void {
+  const { num_attention_heads, num_key_value_heads, head_dim } = config;
+  if (num_attention_heads % num_key_value_heads !== 0) {
+    read.fail(
+      "num_key_value_heads",
+      `${num_attention_heads} attention heads are no multiple of ${num_key_value_heads}`,
+    );
+  }
+  if (head_dim % 2 !== 0) read.fail("head_dim", `must be even for rotary embeddings, got ${head_dim}`);
+}
+
+/** Known keys that change nothing here: training, bookkeeping, and what HF stores without using it. */
+export const KEYS_WITHOUT_EFFECT: readonly string[] = [
+  "model_type",
+  "transformers_version",
+  "torch_dtype",
+  "dtype",
+  "attention_dropout",
+  "classifier_dropout",
+  "hidden_dropout",
+  "initializer_range",
+  "use_cache",
+  "cache_implementation",
+  "_name_or_path",
+  "output_attentions",
+  "output_hidden_states",
+  "return_dict",
+  "is_encoder_decoder",
+  "quantization_config",
+];
+
+export function readStrings(read: ConfigReader, key: string): string[] {
+  const value = read.raw(key) ?? [];
+  if (!Array.isArray(value) || value.some((item) => typeof item !== "string"))
+    read.fail(key, "expected a list of strings");
+  return value;
+}
+
+/** One end token, a list of them, or none. */
+export function readEos(read: ConfigReader): number | readonly number[] | null {
+  const value = read.raw("eos_token_id");
+  if (Array.isArray(value)) {
+    if (value.some((id) => !Number.isSafeInteger(id)))
+      read.fail("eos_token_id", "expected a token id or a list of them");
+    return value;
+  }
+  return read.id("eos_token_id", 1);
+}
+
+/** The cache that each layer needs. */
+export function layerCaches(config: TextConfig): LayerCacheSpec[] {
+  return config.layer_types.map((kind) => ({
+    kind,
+    kv_heads: config.num_key_value_heads,
+    head_dim: alignHeadDim(config.head_dim),
+    window: config.windowOf(kind),
+  }));
+}
