@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type CacheLayer, CHUNK, KeyValueCache } from "./kv-cache.ts";
+import { type CacheLayer, CHUNK, KeyValueCache, ROLLBACK } from "./kv-cache.ts";
 
 const WINDOW = 8;
 const layers: readonly CacheLayer[] = [
@@ -53,10 +53,10 @@ describe("KeyValueCache", () => {
     for (let i = 0; i < 300; i++) append(cache, [1]);
     const held = positions(cache, 0, 0, 1);
     expect(held.length).toBeGreaterThanOrEqual(WINDOW - 1);
-    expect(held.length).toBeLessThanOrEqual(WINDOW + 64);
+    expect(held.length).toBeLessThanOrEqual(WINDOW + ROLLBACK + 64);
     expect(held).toEqual(Array.from({ length: held.length }, (_, i) => 300 - held.length + i));
     expect(positions(cache, 1, 0, 0)).toHaveLength(300);
-    expect(cache.capacity("sliding")).toBeLessThanOrEqual(WINDOW + CHUNK);
+    expect(cache.capacity("sliding")).toBeLessThanOrEqual(WINDOW + ROLLBACK + CHUNK);
   });
 
   it("takes a whole chunk at any time", () => {
@@ -77,6 +77,22 @@ describe("KeyValueCache", () => {
     for (let i = 0; i < 300; i++) append(cache, [1]);
     expect(() => cache.crop(20)).toThrow(/cannot go back to 20 of 326/);
     expect(cache.lengths).toEqual([326]);
+  });
+
+  it.each([1, 3, 70, CHUNK])("can always take back the last positions, appended %i at a time", (count) => {
+    const cache = new KeyValueCache(layers, 1, 4);
+    for (let step = 0; step < 40; step++) {
+      append(cache, [count]);
+      const length = cache.lengths[0]!;
+      const back = Math.min(step % 2 === 0 ? ROLLBACK : 5, length);
+      cache.crop(length - back);
+      const held = positions(cache, 0, 0, 1);
+      const visible = Math.min(WINDOW - 1, length - back);
+      expect(held.slice(held.length - visible)).toEqual(
+        Array.from({ length: visible }, (_, i) => length - back - visible + i),
+      );
+      append(cache, [back]);
+    }
   });
 
   it("reorders, repeats and drops rows", () => {

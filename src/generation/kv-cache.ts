@@ -15,10 +15,21 @@ export interface CacheLayer {
 export const CHUNK = 512;
 
 /**
- * A sliding buffer is moved together once it holds this many positions more than its window: the attention kernel
+ * Positions that can always be cropped away from a row, counted from the most that it ever held: sliding layers keep
+ * so many beyond their window. Enough for speculative decoding, which takes back guesses of a few tokens.
+ */
+export const ROLLBACK = 64;
+
+/**
+ * A sliding buffer is moved together once it holds this many positions more than it has to: the attention kernel
  * computes over all it holds, while moving costs a copy of the window.
  */
 const SLACK = 64;
+
+/** Positions that a layer's buffer takes at most. */
+function largest(window: number | null): number {
+  return window === null ? Number.POSITIVE_INFINITY : window + ROLLBACK + CHUNK;
+}
 
 interface KindState {
   readonly window: number | null;
@@ -44,10 +55,9 @@ export class KeyValueCache implements DecoderCache {
     this.#lengths = new Array<number>(batch).fill(0);
     for (const { kind, window } of layers) {
       if (this.#kinds.has(kind)) continue;
-      const limit = window === null ? Number.POSITIVE_INFINITY : window + CHUNK;
       this.#kinds.set(kind, {
         window,
-        capacity: Math.min(Math.max(capacity, 1), limit),
+        capacity: Math.min(Math.max(capacity, 1), largest(window)),
         held: new Array<number>(batch).fill(0),
       });
     }
@@ -57,8 +67,7 @@ export class KeyValueCache implements DecoderCache {
   /** Bytes that a cache of this size takes. */
   static bytes(layers: readonly CacheLayer[], batch: number, positions: number): number {
     const elements = layers.map(
-      ({ kv_heads, head_dim, window }) =>
-        kv_heads * head_dim * Math.min(positions, window === null ? positions : window + CHUNK),
+      ({ kv_heads, head_dim, window }) => kv_heads * head_dim * Math.min(positions, largest(window)),
     );
     return 2 * 4 * batch * elements.reduce((sum, count) => sum + count, 0);
   }
@@ -162,12 +171,16 @@ export class KeyValueCache implements DecoderCache {
     return state;
   }
 
-  /** Keeps only what the next query of a sliding layer can see, where the buffer is full or attention would pay for it. */
+  /**
+   * Keeps only what the next query of a sliding layer can see, and could after a rollback, where the buffer is full or
+   * attention would pay for more.
+   */
   #compact(kind: string, state: KindState, row: number, count: number): void {
     const { window, capacity } = state;
     const held = state.held[row]!;
-    if (window === null || held < window || held + count <= window + SLACK) return;
-    const keep = window - 1;
+    if (window === null) return;
+    const keep = window - 1 + ROLLBACK;
+    if (held <= keep || held + count <= keep + SLACK) return;
     for (const [i, layer] of this.layers.entries()) {
       if (layer.kind !== kind) continue;
       const { head_dim, kv_heads } = layer;
@@ -182,9 +195,8 @@ export class KeyValueCache implements DecoderCache {
   }
 
   #grow(kind: string, state: KindState, needed: number): void {
-    const limit = state.window === null ? Number.POSITIVE_INFINITY : state.window + CHUNK;
     const before = state.capacity;
-    const capacity = Math.max(needed, Math.min(2 * before, limit));
+    const capacity = Math.max(needed, Math.min(2 * before, largest(state.window)));
     this.#replaceBuffers((layer, buffer) => {
       if (layer.kind !== kind) return buffer;
       const { head_dim, kv_heads } = layer;
