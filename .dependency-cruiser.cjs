@@ -9,7 +9,7 @@ const allowed = {
   checkpoints: ["graph", "quantization"],
   processing: ["checkpoints"],
   runtime: [],
-  generation: ["runtime", "processing"],
+  generation: ["checkpoints", "runtime", "processing"],
   api: ["graph", "nn", "models", "quantization", "checkpoints", "processing", "runtime", "generation"],
   pipelines: ["api", "processing", "generation"],
   cli: ["api", "checkpoints", "models", "processing", "runtime", "generation", "pipelines"],

@@ -1,3 +1,4 @@
+import type { Cache } from "../generation/cache.ts";
 import { type GenerateOptions, generate } from "../generation/generate.ts";
 import { GenerationConfig } from "../generation/generation-config.ts";
 import type { GenerateOutput } from "../generation/output.ts";
@@ -23,6 +24,9 @@ export interface CausalLMOutput extends ModelOutput {
   /** A scalar, when labels were given. */
   readonly loss?: Tensor;
 }
+
+/** What `generate` gives with `return_dict_in_generate`. */
+export type CausalLMGenerateOutput = GenerateOutput & { readonly past_key_values?: Cache };
 
 /** A decoder with a language-model head: called for logits, or asked to generate. */
 export abstract class CausalLM<Config extends TextConfig = TextConfig> extends PretrainedDecoder<
@@ -55,14 +59,15 @@ export abstract class CausalLM<Config extends TextConfig = TextConfig> extends P
   }
 
   /** Continues `input_ids`; see GenerationConfig for the options. */
-  generate(options: GenerateOptions & { return_dict_in_generate: true }): Promise<GenerateOutput>;
+  generate(options: GenerateOptions & { return_dict_in_generate: true }): Promise<CausalLMGenerateOutput>;
   generate(options: GenerateOptions & { return_dict_in_generate?: false | undefined }): Promise<Tensor>;
-  generate(options: GenerateOptions): Promise<Tensor | GenerateOutput>;
-  generate(options: GenerateOptions): Promise<Tensor | GenerateOutput> {
-    return generate(this.core.decoder, options, {
-      generation_config: this.generation_config,
-      max_position_embeddings: this.config.max_position_embeddings,
-    });
+  generate(options: GenerateOptions): Promise<Tensor | CausalLMGenerateOutput>;
+  generate(options: GenerateOptions): Promise<Tensor | CausalLMGenerateOutput> {
+    const { generation_config } = this;
+    const { max_position_embeddings } = this.config;
+    const context = { generation_config, max_position_embeddings };
+    // The decoder makes no other caches.
+    return generate(this.core.decoder, options, context) as Promise<Tensor | CausalLMGenerateOutput>;
   }
 
   /** The ONNX model that runs, with references to the weights' files, and the folder these are relative to. */

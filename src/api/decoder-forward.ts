@@ -1,6 +1,6 @@
 import { InputError } from "../errors.ts";
+import type { Cache, PastKeyValues } from "../generation/cache.ts";
 import type { DecoderStep, RowAttention, RowMask, StepOptions } from "../generation/decoder.ts";
-import { KeyValueCache } from "../generation/kv-cache.ts";
 import type { IdsInput } from "../generation/prompt.ts";
 import type { TransformerDecoder } from "../generation/transformer-decoder.ts";
 import { Tensor } from "../tensor.ts";
@@ -18,8 +18,8 @@ export interface DecoderForwardInputs {
   readonly position_ids?: IdsInput;
   /** What to predict: ids per position (-100: none), or a classifier's labels. Gives `loss`. */
   readonly labels?: Tensor | readonly unknown[];
-  /** The cache of an earlier call; the new positions are appended to it. */
-  readonly past_key_values?: KeyValueCache | null;
+  /** The cache of an earlier call, a new one, or HF's tuple form; the new positions are appended to it. */
+  readonly past_key_values?: PastKeyValues | null;
   readonly use_cache?: boolean;
   readonly output_hidden_states?: boolean;
   readonly output_attentions?: boolean;
@@ -39,7 +39,7 @@ export interface DecoderForwardResult {
   /** float32 [batch, heads, length, keys] each. */
   readonly attentions: readonly Tensor[] | undefined;
   /** Undefined with `use_cache: false`, and where tokens see later ones. */
-  readonly past_key_values: KeyValueCache | undefined;
+  readonly past_key_values: Cache | undefined;
 }
 
 /** What a class asks of a forward call besides what its caller asks. */
@@ -128,34 +128,36 @@ function checkEmbeds(inputs_embeds: Tensor, hidden_size: number): void {
   );
 }
 
-/** The cache to append to: the caller's, a new one, or none where nothing would be kept. */
+/**
+ * The cache to append to: the caller's, a new one, or none where nothing would be kept. Of tensors given as a cache,
+ * the mask says which positions are padding.
+ */
 function cacheFor(
   decoder: TransformerDecoder,
   { past_key_values, use_cache, attention_mask }: DecoderForwardInputs,
   { rows, length }: Batch,
-): KeyValueCache | undefined {
+): Cache | undefined {
   if (past_key_values === undefined || past_key_values === null) {
     return use_cache === false || decoder.bidirectional
       ? undefined
       : decoder.createCache(rows.length, length);
   }
-  if (!(past_key_values instanceof KeyValueCache))
-    throw new InputError("past_key_values: expected the cache that an earlier call returned", {
-      option: "past_key_values",
-    });
-  if (attention_mask !== undefined)
-    checkPastMask(idRows(attention_mask, "attention_mask"), length, past_key_values);
-  return past_key_values;
+  const mask = attention_mask && idRows(attention_mask, "attention_mask");
+  const past = mask?.map((row) => row.slice(0, row.length - length));
+  const covered = past !== undefined && past[0]!.length > 0 ? past : undefined;
+  const cache = decoder.openCache(past_key_values, rows.length, length, covered);
+  if (covered !== undefined) checkPastMask(covered, cache);
+  return cache;
 }
 
 /** Padding is not in the cache: what the mask keeps of the earlier columns must be what the cache holds. */
-function checkPastMask(mask: readonly (readonly number[])[], length: number, cache: KeyValueCache): void {
-  for (const [r, row] of mask.entries()) {
-    const past = row.slice(0, row.length - length);
-    const kept = past.filter((value) => value !== 0).length;
-    if (past.length === 0 || kept === cache.lengths[r]) continue;
+function checkPastMask(past: readonly (readonly number[])[], cache: Cache): void {
+  for (const [r, row] of past.entries()) {
+    const kept = row.filter((value) => value !== 0).length;
+    const held = cache.lengths[r]! - cache.hiddenCounts[r]!;
+    if (kept === held) continue;
     throw new InputError(
-      `attention_mask: row ${r} keeps ${kept} earlier positions, past_key_values holds ${cache.lengths[r]}`,
+      `attention_mask: row ${r} keeps ${kept} earlier positions, past_key_values holds ${held}`,
       { option: "attention_mask" },
     );
   }

@@ -1,5 +1,6 @@
 import { Callable } from "../callable.ts";
 import { ConfigError, rejectUnknownOptions } from "../errors.ts";
+import type { Cache } from "../generation/cache.ts";
 import { float32, RunValues } from "../generation/decoder-model.ts";
 import { KeyValueCache } from "../generation/kv-cache.ts";
 import type { IdsInput } from "../generation/prompt.ts";
@@ -47,7 +48,7 @@ export interface ModelOutput {
   readonly hidden_states?: readonly Tensor[];
   /** float32 [batch, heads, length, keys] each. */
   readonly attentions?: readonly Tensor[];
-  readonly past_key_values?: KeyValueCache;
+  readonly past_key_values?: Cache;
 }
 
 /** A loaded text model: what the classes of its parts (with a head, without) share. */

@@ -13,20 +13,13 @@ import {
   dropPadding,
   feedTokens,
   hiddenNames,
-  type Rectangle,
+  type Part,
+  slicePart,
   variantOf,
-  wantedPositions,
 } from "./step-input.ts";
 
 /** More tokens than this in one run of a batch go row by row, so that activations stay small. */
 const MAX_BATCH_TOKENS = 2048;
-
-/** One run of the graph: consecutive rows of the cache and their new tokens. */
-interface Part extends Rectangle {
-  readonly firstRow: number;
-  /** Indices into the rectangle of the positions whose logits are wanted. */
-  readonly logitsPositions: readonly number[];
-}
 
 /** What a run gives: [wanted, logits_size], and [all tokens, hidden_size] each. */
 interface PartResult {
@@ -104,49 +97,16 @@ export class CausalSteps {
     longest: number,
     options: StepOptions,
   ): Part[] {
+    const { hidden_size } = this.#model;
     const empty = cache.lengths.every((length) => length === 0);
     const fits = longest === 1 || (longest <= CHUNK && (rows.length === 1 || empty));
     if (fits && rows.length * longest <= MAX_BATCH_TOKENS)
-      return [this.#part(rows, cache, options, 0, rows.length, 0, longest)];
+      return [slicePart({ rows, cache, options, hidden_size }, 0, rows.length, 0, longest)];
     return rows.flatMap((row, r) =>
       Array.from({ length: Math.ceil(row.length / CHUNK) }, (_, chunk) =>
-        this.#part(rows, cache, options, r, r + 1, chunk * CHUNK, Math.min(row.length, (chunk + 1) * CHUNK)),
+        slicePart({ rows, cache, options, hidden_size }, r, r + 1, chunk * CHUNK, (chunk + 1) * CHUNK),
       ),
     );
-  }
-
-  /** Columns start..end-1 of the new tokens of rows firstRow..endRow-1. */
-  #part(
-    rows: readonly (readonly number[])[],
-    cache: KeyValueCache,
-    options: StepOptions,
-    firstRow: number,
-    endRow: number,
-    start: number,
-    end: number,
-  ): Part {
-    const { hidden_size } = this.#model;
-    const taken = rows.slice(firstRow, endRow);
-    const tokens = taken.map((row) => row.slice(start, end));
-    const logitsPositions = taken.flatMap((row, r) =>
-      wantedPositions(row.length, options.logits)
-        .filter((position) => position >= start && position < end)
-        .map((position) => r * (end - start) + position - start),
-    );
-    return {
-      firstRow,
-      tokens,
-      longest: end - start,
-      logitsPositions,
-      inputs_embeds: options.inputs_embeds
-        ?.slice(firstRow, endRow)
-        .map((vectors) => vectors.subarray(start * hidden_size, end * hidden_size)),
-      position_ids: tokens.map((row, r) => {
-        const given = options.position_ids?.[firstRow + r];
-        const next = cache.lengths[firstRow + r]! + start;
-        return given?.slice(start, end) ?? row.map((_, i) => next + i);
-      }),
-    };
   }
 
   /** One token a row: everything stays bound from step to step. */
@@ -157,7 +117,7 @@ export class CausalSteps {
     { position_ids, signal }: StepOptions,
   ): Promise<DecoderStep> {
     cache.reserve(rows.map(() => 1));
-    const positions = cache.lengths.map((length, row) => position_ids?.[row]?.[0] ?? length);
+    const positions = cache.nextPositions.map((next, row) => position_ids?.[row]?.[0] ?? next);
     this.#rope.ensure(Math.max(...positions) + 1);
     const active = rows.flatMap((row, r) => (row.length === 0 ? [] : [r]));
     const bound = this.#bindStep(session, cache, active.length);
@@ -169,7 +129,10 @@ export class CausalSteps {
     fillLengths(inputs.lengths, rows, cache, 0);
     inputs.logits_positions.set(active.map(BigInt));
     await bound.binding.run(signal === undefined ? {} : { signal });
-    cache.commit(rows.map((row) => row.length));
+    cache.commit(
+      rows.map((row) => row.length),
+      position_ids ?? [],
+    );
     return { logits: bound.logits };
   }
 
@@ -234,7 +197,8 @@ export class CausalSteps {
     const logits = variant.logits ? fetchLogits(run, logitsPositions, this.#model) : new Float32Array(0);
     const states = fetchStates(run, variant, tokens.length, longest, this.#model);
     await run.run(signal);
-    cache.commit(counts);
+    const positions = new Array<readonly number[] | undefined>(firstRow).fill(undefined);
+    cache.commit(counts, [...positions, ...part.position_ids]);
     return {
       logits,
       states: states.map((state) => dropPadding(state, tokens, longest, this.#model.hidden_size)),

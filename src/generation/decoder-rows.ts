@@ -8,6 +8,7 @@ export interface DecoderRowsOptions {
   /** The prompts are only what follows the cache's content. */
   readonly continues: boolean;
   readonly use_cache: boolean;
+  readonly cache_kind: "dynamic" | "static";
   /** Positions to reserve for each row. */
   readonly capacity: number;
   /** Tokens of the prompt per step; all at once without. */
@@ -44,12 +45,17 @@ export class DecoderRows {
   }
 
   /** Runs the prompts, then makes `copies` rows of each: the prompt is computed once for all of them. */
-  async prefill(prompts: readonly number[][], copies: number): Promise<RowsStep> {
+  async prefill(given: readonly number[][], wanted: number): Promise<RowsStep> {
     const { continues, chunk, use_cache } = this.#options;
+    // A cache may have the copies already, as HF wants it.
+    const copied = use_cache && wanted > 1 && this.#cache?.batch === given.length * wanted;
+    const prompts = copied ? given.flatMap((row) => new Array<number[]>(wanted).fill(row)) : given;
+    const copies = copied ? 1 : wanted;
     let feed = prompts.map((row) => [...row]);
     if (use_cache) {
       if (this.#cache === undefined) {
-        this.#cache = this.#decoder.createCache(prompts.length, this.#options.capacity);
+        const { capacity, cache_kind } = this.#options;
+        this.#cache = this.#decoder.createCache(prompts.length, capacity, cache_kind);
       } else if (!continues) {
         feed = uncached(prompts, this.#cache);
       }

@@ -1,3 +1,5 @@
+import type { LegacyCache } from "./cache-tensors.ts";
+
 /** What generation needs from a model: append tokens to rows, get logits back. Padding never reaches a model. */
 
 /** Keys and values of a batch. Row r holds `lengths[r]` positions, left-aligned. */
@@ -7,7 +9,7 @@ export interface DecoderCache {
   readonly lengths: readonly number[];
   /** Row r becomes a copy of the former row `indices[r]` (beam search); the batch may grow or shrink. */
   reorder(indices: readonly number[]): void;
-  /** Drops positions from `length` on in every row; negative: that many from the end. Throws where it can't. */
+  /** Drops positions from `length` on in every row; negative: that many from the end; 0: none. Throws where it can't. */
   crop(length: number): void;
   /** Bytes held. */
   readonly byteLength: number;
@@ -63,7 +65,17 @@ export interface DecoderStep {
 export interface Decoder {
   readonly vocab_size: number;
   /** `capacity`: positions to reserve for each row; the cache grows beyond it when it must. */
-  createCache(batch: number, capacity: number): DecoderCache;
+  createCache(batch: number, capacity: number, kind?: "dynamic" | "static"): DecoderCache;
+  /**
+   * What a caller gave as past_key_values as a cache of this decoder; an empty one is made ready for `batch` rows.
+   * `mask` [batch, positions or more] says which positions of tensors given as a cache are padding.
+   */
+  openCache(
+    given: DecoderCache | LegacyCache | object,
+    batch: number,
+    capacity: number,
+    mask?: readonly (readonly (number | boolean)[])[],
+  ): DecoderCache;
   /**
    * Appends `rows[r]` to row r of the cache. Rows may differ in length; an empty row (a finished one) is left as it
    * is. Rejects with the signal's reason when aborted: the cache then holds what it held before, and of a long prompt the

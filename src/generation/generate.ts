@@ -2,6 +2,8 @@ import { InputError, rejectUnknownOptions } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
 import { beamSearch } from "./beam-search.ts";
 import { type BuildContext, buildCriteria, buildProcessors } from "./build.ts";
+import type { CacheEntries } from "./cache.ts";
+import type { LegacyCache } from "./cache-tensors.ts";
 import { tokenId, tokenIds } from "./checks.ts";
 import type { Decoder, DecoderCache } from "./decoder.ts";
 import { DecoderRows } from "./decoder-rows.ts";
@@ -26,8 +28,11 @@ export interface GenerateOptions extends GenerationOptions {
   inputs?: IdsInput | null | undefined;
   /** [batch, length], 0 at padding, which may be left or right. Without it padding is recognised by pad_token_id. */
   attention_mask?: IdsInput | null | undefined;
-  /** A cache with the beginnings of the rows: only the rest is computed. It is changed by the call. */
-  past_key_values?: DecoderCache | null | undefined;
+  /**
+   * A cache with the beginnings of the rows, or an empty one: only the rest is computed. It is changed by the call. HF's
+   * tuple form is copied instead.
+   */
+  past_key_values?: DecoderCache | LegacyCache | CacheEntries | null | undefined;
   generation_config?: GenerationConfig | GenerationOptions | null | undefined;
   logits_processor?: LogitsProcessorCall | Iterable<LogitsProcessorCall> | null | undefined;
   stopping_criteria?: StoppingCriteriaCall | Iterable<StoppingCriteriaCall> | null | undefined;
@@ -127,13 +132,18 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
   const config = configure(options, context);
   const eos = tokenIds("eos_token_id", config.eos_token_id ?? []);
   const pad = config.pad_token_id === null ? undefined : tokenId("pad_token_id", config.pad_token_id);
-  const cache = config.use_cache === false ? undefined : (options.past_key_values ?? undefined);
+  const past = config.use_cache === false ? undefined : (options.past_key_values ?? undefined);
+  if (past !== undefined && ![null, "hybrid"].includes(config.cache_implementation)) {
+    throw new InputError("cache_implementation says what cache to make; with past_key_values leave it out", {
+      option: "cache_implementation",
+    });
+  }
   const prompt = readPrompt(options.input_ids ?? options.inputs, options.attention_mask, {
     vocab_size: decoder.vocab_size,
     pad_token_id: pad ?? eos[0] ?? 0,
     pads: pad !== undefined && !eos.includes(pad),
     bos_token_id: config.bos_token_id === null ? null : tokenId("bos_token_id", config.bos_token_id),
-    cached: cache !== undefined,
+    cached: past !== undefined,
   });
   const beams = config.num_beams ?? 1;
   const copies = beams > 1 ? beams : (config.num_return_sequences ?? 1);
@@ -143,6 +153,7 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
   }
   const streamer = checkedStreamer(options.streamer ?? undefined, beams);
   const build: BuildContext = { promptLength: prompt.length, maxLength, eos, prompts: prompt.rows, copies };
+  const positions = capacity(config, prompt.length, maxLength);
   const tokenizer = options.tokenizer ?? context.tokenizer;
   const record = new Recorder(config);
   return {
@@ -168,10 +179,11 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
     streamer,
     record,
     rows: new DecoderRows(decoder, {
-      cache,
+      cache: past && decoder.openCache(past, prompt.rows.length, positions, prompt.mask),
       continues: prompt.continues,
       use_cache: config.use_cache !== false,
-      capacity: capacity(config, prompt.length, maxLength),
+      cache_kind: isStatic(config) ? "static" : "dynamic",
+      capacity: positions,
       chunk: config.prefill_chunk_size ?? undefined,
       output_hidden_states: record.hidden_states !== undefined,
       signal: options.signal ?? undefined,
@@ -227,8 +239,13 @@ function checkedStreamer(streamer: BaseStreamer | undefined, beams: number): Bas
 function capacity(config: GenerationConfig, promptLength: number, maxLength: number): number {
   // The last token is chosen but never computed.
   const needed = maxLength - 1;
-  if (config.cache_implementation === "static") return Math.max(needed, config.max_cache_len ?? 0);
+  if (isStatic(config)) return Math.max(needed, config.max_cache_len ?? 0);
   return Math.min(needed, promptLength + RESERVED);
+}
+
+/** HF's other names of a static cache are older than its finding out by itself which layers slide. */
+function isStatic({ cache_implementation }: GenerationConfig): boolean {
+  return ["static", "sliding_window", "hybrid_chunked"].includes(cache_implementation ?? "");
 }
 
 function listOf<T>(value: T | Iterable<T> | null | undefined): Iterable<T> {

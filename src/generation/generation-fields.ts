@@ -36,8 +36,16 @@ function unsupported(...neutral: readonly unknown[]): Check {
   };
 }
 
-const CACHES = ["dynamic", "static"];
-const HF_CACHES = ["offloaded", "offloaded_static", "quantized", "hybrid", "sliding_window", "paged"];
+const CACHES = ["dynamic", "static", "sliding_window", "hybrid", "hybrid_chunked"];
+/** HF's other caches, and why there is none here. */
+const OTHER_CACHES: Readonly<Record<string, string>> = {
+  offloaded: "caches are in main memory anyway",
+  offloaded_static: "caches are in main memory anyway",
+  offloaded_hybrid: "caches are in main memory anyway",
+  offloaded_hybrid_chunked: "caches are in main memory anyway",
+  quantized: "keys and values are kept in float32",
+  paged: "there is no continuous batching in generate",
+};
 
 const CHECKS: Record<keyof GenerationFields, Check> = {
   max_length: positive,
@@ -53,9 +61,9 @@ const CHECKS: Record<keyof GenerationFields, Check> = {
   seed: count,
   use_cache: boolean,
   cache_implementation: (option, value) => {
-    if (HF_CACHES.includes(value as string)) {
-      throw new InputError(`${option} "${String(value)}" isn't supported yet`, { option });
-    }
+    const reason = Object.hasOwn(OTHER_CACHES, String(value)) ? OTHER_CACHES[String(value)] : undefined;
+    if (reason !== undefined)
+      throw new InputError(`${option} "${String(value)}" isn't supported: ${reason}`, { option });
     oneOf(option, value, CACHES);
   },
   cache_config: unsupported(),

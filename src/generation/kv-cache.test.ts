@@ -69,13 +69,13 @@ describe("KeyValueCache", () => {
   it("crops both kinds, and says where sliding layers can't follow", () => {
     const cache = new KeyValueCache(layers, 1, 100);
     for (let i = 0; i < 30; i++) append(cache, [1]);
-    cache.crop(-5);
+    cache.crop([25]);
     expect(cache.lengths).toEqual([25]);
     expect(positions(cache, 0, 0, 0).at(-1)).toBe(24);
     append(cache, [1]);
     expect(positions(cache, 1, 0, 0).slice(-2)).toEqual([24, 25]);
     for (let i = 0; i < 300; i++) append(cache, [1]);
-    expect(() => cache.crop(20)).toThrow(/cannot go back to 20 of 326/);
+    expect(() => cache.crop([20])).toThrow(/cannot go back to 20 of 326/);
     expect(cache.lengths).toEqual([326]);
   });
 
@@ -85,7 +85,7 @@ describe("KeyValueCache", () => {
       append(cache, [count]);
       const length = cache.lengths[0]!;
       const back = Math.min(step % 2 === 0 ? ROLLBACK : 5, length);
-      cache.crop(length - back);
+      cache.crop([length - back]);
       const held = positions(cache, 0, 0, 1);
       const visible = Math.min(WINDOW - 1, length - back);
       expect(held.slice(held.length - visible)).toEqual(

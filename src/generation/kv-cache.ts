@@ -1,12 +1,15 @@
 import { InputError } from "../errors.ts";
-import type { DecoderCache } from "./decoder.ts";
+import { CacheRow, type NewPositions } from "./cache-row.ts";
 
 /** What one layer keeps: [batch, kv_heads, capacity, head_dim] of keys and of values. */
 export interface CacheLayer {
   /** Layers of one kind share their capacity and the count of positions held, e.g. "sliding_attention". */
   readonly kind: string;
   readonly kv_heads: number;
+  /** As stored: rounded up to what the attention kernel takes. */
   readonly head_dim: number;
+  /** The model's head size, where it is smaller. */
+  readonly true_head_dim?: number;
   /** Positions that a query sees, itself included; null: all. */
   readonly window: number | null;
 }
@@ -38,21 +41,33 @@ interface KindState {
   held: number[];
 }
 
+export interface KeyValueCacheOptions {
+  /** Positions that a row may have at most; without it buffers grow as needed. */
+  readonly limit?: number;
+}
+
 /** Keys and values of a batch in buffers that the engine writes in place. Rows are left-aligned; no padding is stored. */
-export class KeyValueCache implements DecoderCache {
+export class KeyValueCache {
   readonly layers: readonly CacheLayer[];
   /** Two per layer: keys, then values. Replaced (see `version`) when the capacity or the batch changes. */
   buffers: readonly Float32Array[] = [];
   /** Changes whenever `buffers` are other arrays than before. */
   version = 0;
-  #lengths: number[];
+  readonly limit: number;
+  #rows: CacheRow[];
   readonly #kinds: Map<string, KindState> = new Map();
   readonly #onDispose: Map<object, () => void> = new Map();
   #disposed = false;
 
-  constructor(layers: readonly CacheLayer[], batch: number, capacity: number) {
+  constructor(
+    layers: readonly CacheLayer[],
+    batch: number,
+    capacity: number,
+    options: KeyValueCacheOptions = {},
+  ) {
     this.layers = layers;
-    this.#lengths = new Array<number>(batch).fill(0);
+    this.limit = options.limit ?? Number.POSITIVE_INFINITY;
+    this.#rows = Array.from({ length: batch }, () => new CacheRow());
     for (const { kind, window } of layers) {
       if (this.#kinds.has(kind)) continue;
       this.#kinds.set(kind, {
@@ -73,11 +88,30 @@ export class KeyValueCache implements DecoderCache {
   }
 
   get batch(): number {
-    return this.#lengths.length;
+    return this.#rows.length;
   }
 
+  get rows(): readonly CacheRow[] {
+    return this.#rows;
+  }
+
+  /** Positions held by each row. */
   get lengths(): readonly number[] {
-    return this.#lengths;
+    return this.#rows.map((row) => row.length);
+  }
+
+  /** The rope position of each row's next token: its length, unless positions were given that jumped. */
+  get nextPositions(): readonly number[] {
+    return this.#rows.map((row) => row.nextPosition);
+  }
+
+  /** Tokens of a row, counted from its first, that later queries must not see. */
+  hidden(row: number): ReadonlySet<number> {
+    return this.#row(row).hidden;
+  }
+
+  hide(row: number, tokens: Iterable<number>): void {
+    this.#row(row).hide(tokens);
   }
 
   get byteLength(): number {
@@ -98,6 +132,19 @@ export class KeyValueCache implements DecoderCache {
     return layer.kv_heads * this.capacity(layer.kind) * layer.head_dim;
   }
 
+  /** Throws where `counts[r]` more positions in row r were beyond the limit of a static cache. */
+  checkRoom(counts: readonly number[]): void {
+    for (const [row, count] of counts.entries()) {
+      const needed = this.#rows[row]!.length + count;
+      if (needed > this.limit) {
+        throw new InputError(
+          `the static cache holds at most max_cache_len = ${this.limit} positions, row ${row} needs ${needed}`,
+          { option: "past_key_values" },
+        );
+      }
+    }
+  }
+
   /** Makes room for `counts[r]` (at most CHUNK) more positions in row r. */
   reserve(counts: readonly number[]): void {
     if (this.#disposed) throw new InputError("the cache was disposed");
@@ -108,49 +155,104 @@ export class KeyValueCache implements DecoderCache {
     }
   }
 
-  /** Tells that `counts[r]` positions were written behind those that row r held. */
-  commit(counts: readonly number[]): void {
-    for (const [row, count] of counts.entries()) {
-      this.#lengths[row]! += count;
-      for (const state of this.#kinds.values()) state.held[row]! += count;
+  /**
+   * Writes keys and values [kv_heads, count, head_dim] behind those that a row holds. Room must have been reserved;
+   * `commit` follows once all layers are written.
+   */
+  append(layerIndex: number, row: number, keys: Float32Array, values: Float32Array, count: number): void {
+    const { layer, offset, stride } = this.#place(layerIndex, row);
+    const size = count * layer.head_dim;
+    const start = offset + this.held(layer.kind)[row]! * layer.head_dim;
+    for (const [j, source] of [keys, values].entries()) {
+      const buffer = this.buffers[2 * layerIndex + j]!;
+      for (let head = 0; head < layer.kv_heads; head++)
+        buffer.set(source.subarray(head * size, (head + 1) * size), start + head * stride);
     }
   }
 
-  reorder(indices: readonly number[]): void {
-    for (const index of indices) {
-      if (this.#lengths[index] === undefined)
-        throw new InputError(`reorder: no row ${index} in a cache of ${this.batch} rows`);
+  /**
+   * Copies the last `count` positions that a row holds (all of them without it) into [kv_heads, count, head_dim];
+   * `stride`: positions that the arrays have for each head, when more than `count`.
+   */
+  read(
+    layerIndex: number,
+    row: number,
+    keys: Float32Array,
+    values: Float32Array,
+    count: number = this.held(this.layers[layerIndex]!.kind)[row]!,
+    stride: number = count,
+  ): void {
+    const place = this.#place(layerIndex, row);
+    const { head_dim, kind, kv_heads } = place.layer;
+    const end = place.offset + this.held(kind)[row]! * head_dim;
+    for (const [j, target] of [keys, values].entries()) {
+      const buffer = this.buffers[2 * layerIndex + j]!;
+      for (let head = 0; head < kv_heads; head++) {
+        const stop = end + head * place.stride;
+        target.set(buffer.subarray(stop - count * head_dim, stop), head * stride * head_dim);
+      }
     }
+  }
+
+  /** Tells that `counts[r]` positions were written behind those that row r held. `positions` says where they jump. */
+  commit(counts: readonly number[], positions: readonly (NewPositions | undefined)[] = []): void {
+    for (const [r, row] of this.#rows.entries()) {
+      row.advance(counts[r]!, positions[r]);
+      for (const state of this.#kinds.values()) state.held[r]! += counts[r]!;
+    }
+  }
+
+  /** Tells what an empty cache was filled with: its rows, and the last positions of each that a kind of layer holds. */
+  restore(rows: readonly CacheRow[], held: (kind: string, row: number) => number): void {
+    this.#rows = [...rows];
+    for (const [kind, state] of this.#kinds) state.held = rows.map((_, row) => held(kind, row));
+  }
+
+  /** Row r becomes a copy of the former row `indices[r]`; the batch may grow or shrink. */
+  reorder(indices: readonly number[]): void {
+    this.#checkRows(indices);
     if (indices.length === this.batch && indices.every((index, row) => index === row)) return;
     this.#replaceBuffers((layer, buffer) => {
-      const size = this.rowElements(layer);
-      const result = new Float32Array(indices.length * size);
-      for (const [row, index] of indices.entries())
-        this.#copyRow(layer, buffer, index * size, result, row * size, index);
-      return result;
+      const { capacity } = this.#kind(layer.kind);
+      return this.#copyRows(layer, buffer, indices, capacity);
     });
-    this.#lengths = indices.map((index) => this.#lengths[index]!);
+    this.#rows = indices.map((index) => this.#rows[index]!.clone());
     for (const state of this.#kinds.values()) state.held = indices.map((index) => state.held[index]!);
   }
 
-  crop(length: number): void {
-    const targets = this.#lengths.map((held) =>
-      Math.min(held, length < 0 ? Math.max(0, held + length) : length),
+  /** A cache with copies of the rows `indices`, and room for `room` more positions. */
+  select(indices: readonly number[], room: number): KeyValueCache {
+    this.#checkRows(indices);
+    const copy = new KeyValueCache(this.layers, 0, 1, { limit: this.limit });
+    for (const [kind, state] of this.#kinds) {
+      const own = copy.#kind(kind);
+      own.held = indices.map((index) => state.held[index]!);
+      own.capacity = Math.min(Math.max(...own.held, 0) + Math.max(room, 1), largest(state.window));
+    }
+    copy.#rows = indices.map((index) => this.#rows[index]!.clone());
+    copy.buffers = this.layers.flatMap((layer, i) =>
+      [2 * i, 2 * i + 1].map((b) =>
+        this.#copyRows(layer, this.buffers[b]!, indices, copy.capacity(layer.kind)),
+      ),
     );
+    return copy;
+  }
+
+  /** Drops the positions of row r from `targets[r]` on. Throws where a sliding layer no longer has what lies before. */
+  crop(targets: readonly number[]): void {
+    const dropped = this.#rows.map((row, r) => Math.max(0, row.length - targets[r]!));
     for (const [kind, { window, held }] of this.#kinds) {
-      for (const [row, target] of targets.entries()) {
-        const left = held[row]! - (this.#lengths[row]! - target);
-        if (window !== null && left < Math.min(target, window - 1)) {
+      for (const [r, count] of dropped.entries()) {
+        const { length } = this.#rows[r]!;
+        if (window !== null && held[r]! - count < Math.min(length - count, window - 1)) {
           throw new InputError(
-            `crop: row ${row} cannot go back to ${target} of ${this.#lengths[row]} positions: its ${kind} layers have dropped what lies before their window of ${window}`,
+            `crop: row ${r} cannot go back to ${length - count} of ${length} positions: its ${kind} layers have dropped what lies before their window of ${window}`,
           );
         }
       }
     }
-    for (const state of this.#kinds.values()) {
-      state.held = state.held.map((held, row) => held - (this.#lengths[row]! - targets[row]!));
-    }
-    this.#lengths = targets;
+    for (const state of this.#kinds.values()) state.held = state.held.map((held, r) => held - dropped[r]!);
+    for (const [r, row] of this.#rows.entries()) row.crop(targets[r]!);
   }
 
   /** Calls `release` when the cache is disposed, instead of what was given for `owner` before. */
@@ -169,6 +271,25 @@ export class KeyValueCache implements DecoderCache {
     const state = this.#kinds.get(kind);
     if (state === undefined) throw new InputError(`the cache has no layers of kind ${kind}`);
     return state;
+  }
+
+  #row(row: number): CacheRow {
+    this.#checkRows([row]);
+    return this.#rows[row]!;
+  }
+
+  #checkRows(indices: readonly number[]): void {
+    for (const index of indices) {
+      if (this.#rows[index] === undefined)
+        throw new InputError(`there is no row ${index} in a cache of ${this.batch} rows`);
+    }
+  }
+
+  /** Where a row begins in a layer's buffers, and the distance from head to head, in elements. */
+  #place(layerIndex: number, row: number): { layer: CacheLayer; offset: number; stride: number } {
+    const layer = this.layers[layerIndex]!;
+    const stride = this.capacity(layer.kind) * layer.head_dim;
+    return { layer, offset: row * layer.kv_heads * stride, stride };
   }
 
   /**
@@ -195,39 +316,32 @@ export class KeyValueCache implements DecoderCache {
   }
 
   #grow(kind: string, state: KindState, needed: number): void {
-    const before = state.capacity;
-    const capacity = Math.max(needed, Math.min(2 * before, largest(state.window)));
-    this.#replaceBuffers((layer, buffer) => {
-      if (layer.kind !== kind) return buffer;
-      const { head_dim, kv_heads } = layer;
-      const result = new Float32Array(this.batch * kv_heads * capacity * head_dim);
-      for (let row = 0; row < this.batch; row++) {
-        for (let head = 0; head < kv_heads; head++) {
-          const block = row * kv_heads + head;
-          const from = block * before * head_dim;
-          result.set(buffer.subarray(from, from + state.held[row]! * head_dim), block * capacity * head_dim);
-        }
-      }
-      return result;
-    });
+    const capacity = Math.max(needed, Math.min(2 * state.capacity, largest(state.window)));
+    const rows = this.#rows.map((_, row) => row);
+    this.#replaceBuffers((layer, buffer) =>
+      layer.kind === kind ? this.#copyRows(layer, buffer, rows, capacity) : buffer,
+    );
     state.capacity = capacity;
   }
 
-  /** Copies what a row holds, not its empty rest. */
-  #copyRow(
+  /** A buffer of another capacity with copies of the rows `indices`: of what they hold, not of the empty rest. */
+  #copyRows(
     layer: CacheLayer,
     from: Float32Array,
-    fromStart: number,
-    to: Float32Array,
-    toStart: number,
-    row: number,
-  ): void {
-    const stride = this.capacity(layer.kind) * layer.head_dim;
-    const length = this.#kind(layer.kind).held[row]! * layer.head_dim;
-    for (let head = 0; head < layer.kv_heads; head++) {
-      const start = fromStart + head * stride;
-      to.set(from.subarray(start, start + length), toStart + head * stride);
+    indices: readonly number[],
+    capacity: number,
+  ): Float32Array {
+    const { head_dim, kind, kv_heads } = layer;
+    const state = this.#kind(kind);
+    const to = new Float32Array(indices.length * kv_heads * capacity * head_dim);
+    for (const [row, index] of indices.entries()) {
+      for (let head = 0; head < kv_heads; head++) {
+        const start = (index * kv_heads + head) * state.capacity * head_dim;
+        const held = from.subarray(start, start + state.held[index]! * head_dim);
+        to.set(held, (row * kv_heads + head) * capacity * head_dim);
+      }
     }
+    return to;
   }
 
   #replaceBuffers(make: (layer: CacheLayer, buffer: Float32Array) => Float32Array): void {

@@ -1,5 +1,4 @@
 import { attentionMask } from "../attention-masks.ts";
-import { InputError } from "../errors.ts";
 import { fetchLogits, fetchStates } from "./causal-steps.ts";
 import type { DecoderStep, RowAttention, RowMask, StepOptions } from "./decoder.ts";
 import {
@@ -9,25 +8,20 @@ import {
   type RopeInputs,
   RunValues,
 } from "./decoder-model.ts";
-import type { KeyValueCache } from "./kv-cache.ts";
+import { type CacheLayer, CHUNK, type KeyValueCache } from "./kv-cache.ts";
 import {
   concatenate,
   dropPadding,
   feedTokens,
   hiddenNames,
-  type Rectangle,
+  type Part,
+  type StepRequest,
+  slicePart,
   variantOf,
-  wantedPositions,
 } from "./step-input.ts";
 
 /** Rows go together while the pairs of query and key that their attention computes stay below this many. */
 const MAX_PAIRS = 2 ** 22;
-
-/** Consecutive rows that run together, and where their new tokens see what. */
-interface Part extends Rectangle {
-  readonly firstRow: number;
-  readonly masks: readonly (RowMask | undefined)[];
-}
 
 interface PartResult {
   readonly logits: Float32Array;
@@ -35,7 +29,7 @@ interface PartResult {
   readonly attentions: readonly (readonly RowAttention[])[];
 }
 
-/** Steps under any mask: both directions, holes, several texts in a row, attention weights as outputs. */
+/** Steps under any mask: both directions, hidden tokens, several texts in a row, attention weights as outputs. */
 export class MaskedSteps {
   readonly #model: DecoderModel;
   readonly #rope: RopeInputs;
@@ -53,10 +47,13 @@ export class MaskedSteps {
   ): Promise<DecoderStep> {
     const variant = variantOf(options, "masked");
     const session = await this.#model.session(variant);
+    const request = { rows, cache, options, hidden_size: this.#model.hidden_size };
     const results: PartResult[] = [];
-    for (const part of this.#parts(rows, cache, options)) {
-      const run = new RunValues(session);
-      results.push(await this.#run(run, variant, part, cache, options));
+    for (const part of partsOf(request)) {
+      const run = new MaskedRun(new RunValues(session), this.#model, part, request);
+      this.#rope.ensure(Math.max(0, ...part.position_ids.map((row) => Math.max(0, ...row))) + 1);
+      this.#rope.feed(run.values);
+      results.push(await run.run(variant));
     }
     const states = hiddenNames(variant, this.#model).map((_, i) =>
       concatenate(results.map((result) => result.states[i]!)),
@@ -70,139 +67,213 @@ export class MaskedSteps {
         : {}),
     };
   }
+}
 
-  /** Rows that nothing comes before go together, as many as fit; others one by one. Rows without tokens stay out. */
-  #parts(
-    rows: readonly (readonly number[])[],
-    cache: KeyValueCache | undefined,
-    options: StepOptions,
-  ): Part[] {
-    const parts: Part[] = [];
-    const together = cache === undefined || cache.lengths.every((length) => length === 0);
-    let first = 0;
-    while (first < rows.length) {
-      let end = first + 1;
-      let longest = rows[first]!.length;
-      while (together && end < rows.length) {
-        const next = Math.max(longest, rows[end]!.length);
-        if ((end + 1 - first) * next ** 2 > MAX_PAIRS) break;
-        [longest, end] = [next, end + 1];
-      }
-      if (longest > 0) parts.push(this.#part(rows, cache, options, first, end));
-      first = end;
+/**
+ * Rows that nothing comes before go together, as many as fit; others one by one, and into a cache a chunk at a time
+ * unless a result needs them whole. Rows without tokens stay out.
+ */
+function partsOf(request: StepRequest): Part[] {
+  const { rows, cache, options } = request;
+  const parts: Part[] = [];
+  const together = cache === undefined || cache.lengths.every((length) => length === 0);
+  const whole =
+    cache === undefined || options.output_attentions === true || options.masks?.some((mask) => mask.segments);
+  let first = 0;
+  while (first < rows.length) {
+    let end = first + 1;
+    let longest = rows[first]!.length;
+    while (together && end < rows.length) {
+      const next = Math.max(longest, rows[end]!.length);
+      if ((end + 1 - first) * next ** 2 > MAX_PAIRS) break;
+      [longest, end] = [next, end + 1];
     }
-    return parts;
+    const chunk = whole || end > first + 1 ? longest : CHUNK;
+    for (let start = 0; start < longest; start += chunk)
+      parts.push(slicePart(request, first, end, start, start + chunk));
+    first = end;
+  }
+  return parts;
+}
+
+/** One run of a part: its rows have the same number of positions before them, in each kind of layer. */
+class MaskedRun {
+  readonly values: RunValues;
+  readonly #model: DecoderModel;
+  readonly #part: Part;
+  readonly #cache: KeyValueCache | undefined;
+  readonly #options: StepOptions;
+
+  constructor(values: RunValues, model: DecoderModel, part: Part, { cache, options }: StepRequest) {
+    this.values = values;
+    this.#model = model;
+    this.#part = part;
+    this.#cache = cache;
+    this.#options = options;
   }
 
-  #part(
-    rows: readonly (readonly number[])[],
-    cache: KeyValueCache | undefined,
-    options: StepOptions,
-    firstRow: number,
-    endRow: number,
-  ): Part {
-    const tokens = rows.slice(firstRow, endRow);
-    return {
-      firstRow,
-      tokens,
-      longest: Math.max(...tokens.map((row) => row.length)),
-      inputs_embeds: options.inputs_embeds?.slice(firstRow, endRow),
-      position_ids: tokens.map((row, r) => {
-        const next = cache?.lengths[firstRow + r] ?? 0;
-        return options.position_ids?.[firstRow + r] ?? row.map((_, i) => next + i);
-      }),
-      masks: tokens.map((_, r) => options.masks?.[firstRow + r]),
-    };
-  }
-
-  async #run(
-    run: RunValues,
-    variant: GraphVariant,
-    part: Part,
-    cache: KeyValueCache | undefined,
-    options: StepOptions,
-  ): Promise<PartResult> {
-    const { tokens, longest } = part;
-    if (cache !== undefined) throw new InputError("masks over a cache are not supported yet");
-    this.#rope.ensure(Math.max(0, ...part.position_ids.map((row) => Math.max(0, ...row))) + 1);
-    feedTokens(run, part, this.#model.hidden_size);
-    this.#rope.feed(run);
-    this.#feedMasks(run, part);
-    for (const [i, { kv_heads, head_dim }] of this.#model.layers.entries()) {
-      for (const name of ["key", "value"])
-        run.feed(
-          `past_key_values.${i}.${name}`,
-          float32(new Float32Array(0), [tokens.length, kv_heads, 0, head_dim]),
-        );
-    }
-    const positions = tokens.flatMap((row, r) =>
-      wantedPositions(row.length, options.logits).map((position) => r * longest + position),
-    );
-    const logits = variant.logits ? fetchLogits(run, positions, this.#model) : new Float32Array(0);
-    const states = fetchStates(run, variant, tokens.length, longest, this.#model);
-    const attentions = variant.attentions ? this.#fetchAttentions(run, part) : () => [];
-    await run.run(options.signal);
+  async run(variant: GraphVariant): Promise<PartResult> {
+    const { tokens, longest, logitsPositions } = this.#part;
+    const { hidden_size } = this.#model;
+    feedTokens(this.values, this.#part, hidden_size);
+    this.#feedMasks();
+    this.#feedPast();
+    const logits = variant.logits
+      ? fetchLogits(this.values, logitsPositions, this.#model)
+      : new Float32Array(0);
+    const states = fetchStates(this.values, variant, tokens.length, longest, this.#model);
+    const attentions = variant.attentions ? this.#fetchAttentions() : () => [];
+    const store = this.#cache === undefined ? () => {} : this.#fetchNew(this.#cache);
+    await this.values.run(this.#options.signal);
+    store();
     return {
       logits,
-      states: states.map((state) => dropPadding(state, tokens, longest, this.#model.hidden_size)),
+      states: states.map((state) => dropPadding(state, tokens, longest, hidden_size)),
       attentions: attentions(),
     };
   }
 
-  #feedMasks(run: RunValues, { tokens, longest, masks }: Part): void {
-    const windows = new Map(this.#model.layers.map(({ kind, window }) => [kind, window]));
-    for (const [kind, window] of windows) {
-      const data = new Uint8Array(tokens.length * longest * longest);
-      for (const [r, row] of tokens.entries()) {
-        const mask = rowMask(row.length, longest, masks[r], window, this.#model.bidirectional);
-        data.set(mask, r * longest * longest);
-      }
-      run.feed(`${kind}.mask`, { type: "bool", data, dims: [tokens.length, 1, longest, longest] });
+  /** Positions before the part that layers of a kind can see. */
+  #past({ kind, window }: CacheLayer): number {
+    const held = this.#cache?.held(kind)[this.#part.firstRow] ?? 0;
+    return window === null ? held : Math.min(held, window - 1);
+  }
+
+  #feedMasks(): void {
+    const { tokens, longest } = this.#part;
+    const kinds = new Map(this.#model.layers.map((layer) => [layer.kind, layer]));
+    for (const [kind, layer] of kinds) {
+      const keys = this.#past(layer) + longest;
+      const data = new Uint8Array(tokens.length * longest * keys);
+      for (let r = 0; r < tokens.length; r++)
+        data.set(this.#rowMask(r, this.#past(layer), layer.window), r * longest * keys);
+      this.values.feed(`${kind}.mask`, { type: "bool", data, dims: [tokens.length, 1, longest, keys] });
     }
   }
 
+  /** What the queries of one row see: [longest, past + longest]. */
+  #rowMask(r: number, past: number, window: number | null): Uint8Array {
+    const { tokens, longest, firstRow, start } = this.#part;
+    const count = tokens[r]!.length;
+    const restriction: RowMask | undefined = this.#options.masks?.[firstRow + r];
+    const before = this.#cache?.rows[firstRow + r];
+    const keys = Array.from({ length: past + longest }, (_, key) => {
+      if (key < past) return before!.hidden.has(before!.length - past + key) ? 0 : 1;
+      return key - past < count ? (restriction?.visible?.[start + key - past] ?? 1) : 0;
+    });
+    const mask = attentionMask({ keys, past, window, bidirectional: this.#model.bidirectional });
+    const { segments } = restriction ?? {};
+    for (let query = 0; query < longest; query++) {
+      const row = mask.subarray(query * keys.length, (query + 1) * keys.length);
+      for (let key = 0; segments !== undefined && key < count; key++)
+        if (segments[key] !== segments[query]) row[past + key] = 0;
+      // A query that sees nothing would get NaN from the softmax; what it gets does not matter.
+      if (!row.includes(1)) row[past + query] = 1;
+    }
+    return mask;
+  }
+
+  #feedPast(): void {
+    const rows = this.#part.tokens.length;
+    for (const [i, layer] of this.#model.layers.entries()) {
+      const { kv_heads, head_dim } = layer;
+      const past = this.#past(layer);
+      const [keys, values] = [0, 1].map(() => new Float32Array(rows * kv_heads * past * head_dim)) as [
+        Float32Array,
+        Float32Array,
+      ];
+      if (past > 0) this.#cache!.read(i, this.#part.firstRow, keys, values, past);
+      const dims = [rows, kv_heads, past, head_dim];
+      this.values.feed(`past_key_values.${i}.key`, float32(keys, dims));
+      this.values.feed(`past_key_values.${i}.value`, float32(values, dims));
+    }
+  }
+
+  /** Asks for the new keys and values; the result appends them to the cache once they are there. */
+  #fetchNew(cache: KeyValueCache): () => void {
+    const { tokens, longest, firstRow } = this.#part;
+    const news = this.#model.layers.map(({ kv_heads, head_dim }, i) =>
+      (["key", "value"] as const).map((name) => {
+        const data = new Float32Array(tokens.length * longest * kv_heads * head_dim);
+        this.values.fetch(`new.${i}.${name}`, float32(data, [tokens.length, longest, kv_heads * head_dim]));
+        return data;
+      }),
+    );
+    return () => {
+      for (const [r, row] of tokens.entries()) {
+        this.#append(cache, firstRow + r, r, row.length, news);
+      }
+    };
+  }
+
+  /** Appends what row `r` of the part computed to row `row` of the cache. */
+  #append(
+    cache: KeyValueCache,
+    row: number,
+    r: number,
+    count: number,
+    news: readonly Float32Array[][],
+  ): void {
+    const { longest, position_ids, start } = this.#part;
+    const length = cache.lengths[row]!;
+    const only = <T>(value: T, other: T): T[] => cache.lengths.map((_, i) => (i === row ? value : other));
+    for (let done = 0; done < count; done += CHUNK) {
+      const part = Math.min(CHUNK, count - done);
+      cache.reserve(only(part, 0));
+      for (const [i, layer] of this.#model.layers.entries()) {
+        const [keys, values] = news[i]!.map((data) => headsFirst(data, r * longest + done, part, layer));
+        cache.append(i, row, keys!, values!, part);
+      }
+      cache.commit(only(part, 0), only(position_ids[r]!.slice(done, done + part), []));
+    }
+    const visible = this.#options.masks?.[row]?.visible?.slice(start, start + count) ?? [];
+    cache.hide(
+      row,
+      visible.flatMap((value, i) => (value === 0 ? [length + i] : [])),
+    );
+  }
+
   /** Asks for the weights of every layer; the result cuts the rows' padding off once they are there. */
-  #fetchAttentions(run: RunValues, { tokens, longest }: Part): () => RowAttention[][] {
+  #fetchAttentions(): () => RowAttention[][] {
+    const { tokens, longest } = this.#part;
     const heads = this.#model.num_attention_heads;
-    const buffers = this.#model.layers.map((_, i) => {
-      const weights = new Float32Array(tokens.length * heads * longest * longest);
-      run.fetch(`attentions.${i}`, float32(weights, [tokens.length, heads, longest, longest]));
-      return weights;
+    const layers = this.#model.layers.map((layer, i) => {
+      const past = this.#past(layer);
+      const width = past + longest;
+      const weights = new Float32Array(tokens.length * heads * longest * width);
+      this.values.fetch(`attentions.${i}`, float32(weights, [tokens.length, heads, longest, width]));
+      return { past, width, weights };
     });
     return () =>
-      buffers.map((weights) =>
+      layers.map(({ past, width, weights }) =>
         tokens.flatMap((row, r) => {
-          const count = row.length;
-          if (count === 0) return [];
-          const data = new Float32Array(heads * count * count);
-          for (let head = 0; head < heads; head++) {
-            for (let query = 0; query < count; query++) {
-              const from = ((r * heads + head) * longest + query) * longest;
-              data.set(weights.subarray(from, from + count), (head * count + query) * count);
-            }
+          if (row.length === 0) return [];
+          const keys = past + row.length;
+          const data = new Float32Array(heads * row.length * keys);
+          for (let line = 0; line < heads * row.length; line++) {
+            const [head, query] = [Math.floor(line / row.length), line % row.length];
+            const from = ((r * heads + head) * longest + query) * width;
+            data.set(weights.subarray(from, from + keys), line * keys);
           }
-          return [{ data, keys: count }];
+          return [{ data, keys }];
         }),
       );
   }
 }
 
-/** What the queries of one row see: [longest, longest]. Queries that would see nothing see themselves, so that no weight is NaN. */
-function rowMask(
+/** Of [tokens, kv_heads*head_dim] the `count` from `first` on, as [kv_heads, count, head_dim]. */
+function headsFirst(
+  data: Float32Array,
+  first: number,
   count: number,
-  longest: number,
-  restriction: RowMask | undefined,
-  window: number | null,
-  bidirectional: boolean,
-): Uint8Array {
-  const keys = Array.from({ length: longest }, (_, i) => (i < count ? (restriction?.visible?.[i] ?? 1) : 0));
-  const mask = attentionMask({ keys, window, bidirectional });
-  const segments = restriction?.segments;
-  for (let query = 0; query < longest; query++) {
-    const row = mask.subarray(query * longest, (query + 1) * longest);
-    if (segments !== undefined)
-      for (let key = 0; key < count; key++) if (segments[key] !== segments[query]) row[key] = 0;
-    if (!row.includes(1)) row[query] = 1;
+  { kv_heads, head_dim }: { readonly kv_heads: number; readonly head_dim: number },
+): Float32Array {
+  const result = new Float32Array(kv_heads * count * head_dim);
+  for (let token = 0; token < count; token++) {
+    for (let head = 0; head < kv_heads; head++) {
+      const from = ((first + token) * kv_heads + head) * head_dim;
+      result.set(data.subarray(from, from + head_dim), (head * count + token) * head_dim);
+    }
   }
-  return mask;
+  return result;
 }

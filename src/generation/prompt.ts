@@ -20,6 +20,8 @@ export interface Prompt {
   readonly length: number;
   /** The mask is wider than the ids: these are only the tokens that the cache does not hold. */
   readonly continues: boolean;
+  /** Which columns hold tokens; where the prompt continues a cache, with those of the cache first. */
+  readonly mask: boolean[][];
 }
 
 export interface PromptSettings {
@@ -44,14 +46,14 @@ export function readPrompt(
   const pad = BigInt(settings.pad_token_id);
   const rows = given.map((row) => [...new Array<bigint>(length - row.length).fill(pad), ...row]);
   let ranges: [number, number][];
-  let continues = false;
+  let wide: boolean[][] | undefined;
   if (attention_mask === undefined || attention_mask === null) {
     ranges = given.map((row, r) =>
       ragged || !settings.pads ? [length - row.length, length] : unpadded(rows[r]!, pad),
     );
   } else {
     const mask = readMask(attention_mask, given, length, settings.cached);
-    continues = mask[0]!.length > length;
+    if (mask[0]!.length > length) wide = mask;
     ranges = mask.map((values, row) => filledRange(values.slice(-length), row));
   }
   return {
@@ -62,7 +64,8 @@ export function readPrompt(
     }),
     tokens: rows.map((row, r) => row.slice(...ranges[r]!).map(Number)),
     length,
-    continues,
+    continues: wide !== undefined,
+    mask: wide ?? ranges.map(([start, end]) => rows[0]!.map((_, i) => i >= start && i < end)),
   };
 }
 

@@ -1,4 +1,15 @@
 /** What lapidary exports of generation. */
+export {
+  Cache,
+  type CacheEntries,
+  type CacheLayerInfo,
+  DynamicCache,
+  type PastKeyValues,
+  type RowIndices,
+  StaticCache,
+  type StaticCacheOptions,
+} from "./cache.ts";
+export type { LegacyCache } from "./cache-tensors.ts";
 export type { Decoder, DecoderCache, DecoderStep } from "./decoder.ts";
 export {
   type GenerateContext,

@@ -1,6 +1,7 @@
 import { InputError } from "../errors.ts";
 import type { LogitsWanted, StepOptions } from "./decoder.ts";
 import { type DecoderModel, float32, type GraphVariant, type RunValues } from "./decoder-model.ts";
+import type { KeyValueCache } from "./kv-cache.ts";
 
 /** Consecutive rows of a batch with the new tokens of one run, right-padded to a rectangle. */
 export interface Rectangle {
@@ -10,6 +11,55 @@ export interface Rectangle {
   readonly inputs_embeds: readonly Float32Array[] | undefined;
   /** Rotary positions, one per token. */
   readonly position_ids: readonly (readonly number[])[];
+}
+
+/** Columns of the new tokens of consecutive rows: what one run of the graph computes. */
+export interface Part extends Rectangle {
+  readonly firstRow: number;
+  /** The first of the columns. */
+  readonly start: number;
+  /** Indices into the rectangle of the positions whose logits are wanted. */
+  readonly logitsPositions: readonly number[];
+}
+
+/** A step as its caller asks for it. */
+export interface StepRequest {
+  readonly rows: readonly (readonly number[])[];
+  /** What the rows come after. */
+  readonly cache: KeyValueCache | undefined;
+  readonly options: StepOptions;
+  readonly hidden_size: number;
+}
+
+/** Columns start..end-1 of the new tokens of rows firstRow..endRow-1, as far as the rows have them. */
+export function slicePart(
+  { rows, cache, options, hidden_size }: StepRequest,
+  firstRow: number,
+  endRow: number,
+  start: number,
+  end: number,
+): Part {
+  const taken = rows.slice(firstRow, endRow);
+  const tokens = taken.map((row) => row.slice(start, end));
+  const longest = Math.max(...tokens.map((row) => row.length));
+  return {
+    firstRow,
+    start,
+    tokens,
+    longest,
+    logitsPositions: taken.flatMap((row, r) =>
+      wantedPositions(row.length, options.logits)
+        .filter((position) => position >= start && position < end)
+        .map((position) => r * longest + position - start),
+    ),
+    inputs_embeds: options.inputs_embeds
+      ?.slice(firstRow, endRow)
+      .map((vectors) => vectors.subarray(start * hidden_size, end * hidden_size)),
+    position_ids: tokens.map((row, r) => {
+      const next = (cache?.nextPositions[firstRow + r] ?? 0) + start;
+      return options.position_ids?.[firstRow + r]?.slice(start, end) ?? row.map((_, i) => next + i);
+    }),
+  };
 }
 
 /** Feeds tokens or vectors, and their positions. */
@@ -33,7 +83,7 @@ function padRows(rows: readonly (readonly number[])[], longest: number): BigInt6
 }
 
 /** Positions, of `length` new ones, whose logits are wanted: the last so many. */
-export function wantedPositions(length: number, logits: LogitsWanted = "last"): number[] {
+function wantedPositions(length: number, logits: LogitsWanted = "last"): number[] {
   const count = wantedCount(length, logits);
   return Array.from({ length: count }, (_, i) => length - count + i);
 }

@@ -1,4 +1,5 @@
 import { InputError } from "../errors.ts";
+import { Cache, DynamicCache, StaticCache } from "./cache.ts";
 import { CausalSteps } from "./causal-steps.ts";
 import type { Decoder, DecoderCache, DecoderStep, StepOptions } from "./decoder.ts";
 import { type DecoderModel, RopeInputs } from "./decoder-model.ts";
@@ -28,25 +29,39 @@ export class TransformerDecoder implements Decoder {
     return this.#model.bidirectional;
   }
 
-  createCache(batch: number, capacity: number): KeyValueCache {
+  createCache(batch: number, capacity: number, kind: "dynamic" | "static" = "dynamic"): Cache {
+    const cache = kind === "static" ? new StaticCache({ max_cache_len: capacity }) : new DynamicCache();
+    return this.openCache(cache, batch, capacity);
+  }
+
+  openCache(
+    given: object,
+    batch: number,
+    capacity: number,
+    mask?: readonly (readonly (number | boolean)[])[],
+  ): Cache {
     if (this.#model.bidirectional)
       throw new InputError("past_key_values: a model whose tokens see later ones has no cache", {
         option: "past_key_values",
       });
-    return new KeyValueCache(this.#model.layers, batch, capacity);
+    const cache = Cache.from(given);
+    cache.open(this.#model.layers, batch, capacity, mask);
+    return cache;
   }
 
   async step(
     rows: readonly (readonly number[])[],
-    cache: DecoderCache,
+    given: DecoderCache,
     options: StepOptions = {},
   ): Promise<DecoderStep> {
-    if (!(cache instanceof KeyValueCache) || cache.layers !== this.#model.layers)
-      throw new InputError("the cache was made by another model");
+    const longest = Math.max(...rows.map((row) => row.length));
+    const cache = Cache.from(given).open(this.#model.layers, rows.length, longest);
     if (rows.length !== cache.batch)
       throw new InputError(`${rows.length} rows of tokens for a cache of ${cache.batch} rows`);
     this.#check(rows);
-    return needsMask(options)
+    cache.checkRoom(rows.map((row) => row.length));
+    const holes = cache.rows.some(({ hidden }) => hidden.size > 0);
+    return holes || needsMask(options, cache.lengths)
       ? this.#masked.step(rows, cache, options)
       : this.#causal.step(rows, cache, options);
   }
@@ -55,7 +70,8 @@ export class TransformerDecoder implements Decoder {
   async encode(rows: readonly (readonly number[])[], options: StepOptions = {}): Promise<DecoderStep> {
     this.#check(rows);
     if (this.#model.bidirectional || needsMask(options)) return this.#masked.step(rows, undefined, options);
-    const cache = this.createCache(rows.length, Math.max(...rows.map((row) => row.length)));
+    const longest = Math.max(...rows.map((row) => row.length));
+    const cache = new KeyValueCache(this.#model.layers, rows.length, longest);
     try {
       return await this.#causal.step(rows, cache, options);
     } finally {
@@ -69,9 +85,16 @@ export class TransformerDecoder implements Decoder {
   }
 }
 
-function needsMask({ output_attentions, masks }: StepOptions): boolean {
-  return (
-    output_attentions === true ||
-    masks?.some(({ visible, segments }) => visible?.includes(0) || segments !== undefined) === true
-  );
+/** What the in-place kernel can't do. In a row's first run it takes the first position and counts on from there. */
+function needsMask(
+  { output_attentions, masks, position_ids }: StepOptions,
+  lengths: readonly number[] = [],
+): boolean {
+  const masked = masks?.some(({ visible, segments }) => visible?.includes(0) || segments !== undefined);
+  const jumping = position_ids?.some((row, r) => (lengths[r] ?? 0) === 0 && !countsOn(row));
+  return output_attentions === true || masked === true || jumping === true;
+}
+
+function countsOn(positions: readonly number[]): boolean {
+  return positions.every((position, i) => i === 0 || position === positions[i - 1]! + 1);
 }

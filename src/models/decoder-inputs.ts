@@ -16,6 +16,8 @@ export interface LayerCacheSpec {
   readonly kv_heads: number;
   /** As stored: rounded up to what the attention kernel takes. */
   readonly head_dim: number;
+  /** As in the configuration. */
+  readonly true_head_dim: number;
   /** Positions that this layer can see, or null for all. */
   readonly window: number | null;
 }

@@ -143,6 +143,7 @@ export function layerCaches(config: TextConfig): LayerCacheSpec[] {
     kind,
     kv_heads: config.num_key_value_heads,
     head_dim: alignHeadDim(config.head_dim),
+    true_head_dim: config.head_dim,
     window: config.windowOf(kind),
   }));
 }

@@ -57,6 +57,10 @@ export class FakeDecoder implements Decoder {
     this.#table = table;
   }
 
+  openCache(given: object): FakeCache {
+    return given as FakeCache;
+  }
+
   createCache(batch: number, _capacity: number): FakeCache {
     const cache = new FakeCache(batch);
     this.caches.push(cache);

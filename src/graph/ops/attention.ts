@@ -1,4 +1,5 @@
 import type { Graph, Value } from "../graph.ts";
+import { concatLast, reshape, transpose } from "./shape.ts";
 
 /** The keys and values of one layer and what positions they hold. */
 export interface KeyValueState {
@@ -124,21 +125,30 @@ export function maskedAttention(
     graph.fail(`query ${query} is not ${q_num_heads} heads of ${head_dim}`);
   if (key.dim(-1) !== kv_num_heads * head_dim)
     graph.fail(`key ${key} is not ${kv_num_heads} heads of ${head_dim}`);
-  const weightsSpec = {
-    dtype: "float32" as const,
-    shape: [query.dim(0), q_num_heads, ...mask.shape.slice(2)],
-  };
+  const batch = query.dim(0);
+  const weightsSpec = { dtype: "float32" as const, shape: [batch, q_num_heads, ...mask.shape.slice(2)] };
+  const split = (x: Value, heads: number): Value =>
+    transpose(reshape(x, [...x.shape.slice(0, 2), heads, head_dim]), [0, 2, 1, 3]);
+  const heads = split(query, q_num_heads);
   const [output, , , weights] = graph.emit(
     "Attention",
-    [query, key, value, mask, past_key, past_value],
-    [query, past_key, past_value, ...(options.weights ? [weightsSpec] : [])],
+    [heads, split(key, kv_num_heads), split(value, kv_num_heads), mask, past_key, past_value],
+    [heads, past_key, past_value, ...(options.weights ? [weightsSpec] : [])],
     {
-      q_num_heads,
-      kv_num_heads,
       scale: { float: options.scale },
       // The fourth output holds what the softmax gives.
       ...(options.weights ? { qk_matmul_output_mode: 3 } : {}),
     },
   );
-  return { output: output!, weights };
+  const merged = reshape(transpose(output!, [0, 2, 1, 3]), query.shape);
+  return { output: merged, weights: weights && statedShape(weights, heads, mask) };
+}
+
+/** The engine infers 0 keys for Attention's weights, and would refuse to fill a larger output: the shape is stated anew. */
+function statedShape(weights: Value, heads: Value, mask: Value): Value {
+  const { graph } = weights;
+  const part = (x: Value, start: number, end: number): Value =>
+    graph.emit("Shape", [x], [{ dtype: "int64", shape: [end - start] }], { start, end })[0]!;
+  const target = concatLast([part(heads, 0, 3), part(mask, 3, 4)]);
+  return graph.emit("Reshape", [weights, target], [weights])[0]!;
 }

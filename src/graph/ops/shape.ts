@@ -74,6 +74,12 @@ export function gatherNBits(
   })[0]!;
 }
 
+/** The axes in another order. */
+export function transpose(x: Value, order: readonly number[]): Value {
+  const output = { dtype: x.dtype, shape: order.map((axis) => x.dim(axis)) };
+  return x.graph.emit("Transpose", [x], [output], { perm: order })[0]!;
+}
+
 /** [a, b, c, ..] as [a*b, c, ..]: the first two axes become one. */
 export function mergeLeading(x: Value): Value {
   const [first, second, ...rest] = x.shape as [Dim, Dim, ...Dim[]];
