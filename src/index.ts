@@ -1,4 +1,12 @@
 /** lapidary's public API: Transformers.js' names and call forms, then HF Python's where Transformers.js has none. */
+export { AttentionMaskPicture } from "./api/attention-mask-picture.ts";
+export {
+  type AttentionMasks,
+  AttentionMaskVisualizer,
+  type MaskInputs,
+  type VisualizerDisplay,
+  type VisualizerOptions,
+} from "./api/attention-mask-visualizer.ts";
 export {
   AutoConfig,
   AutoModel,

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
 import { HubError, InputError, LapidaryError } from "../errors.ts";
 import { addGenerationFlags } from "./generation-flags.ts";
+import type { MaskFlags } from "./mask.ts";
 import { addModelFlags } from "./model-flags.ts";
 
 /** Exit codes: what was typed is wrong, and what happened is. */
@@ -52,6 +53,20 @@ function buildProgram(): Command {
   info
     .option("--json", "print one JSON object")
     .action(async (model: string, flags: object) => (await import("./info.ts")).info(model, flags));
+
+  const mask = program
+    .command("mask")
+    .description("show which tokens of a text the model lets each token see; reads no weights");
+  mask.argument("<model>").argument("[text...]", "the text; read from standard input when it is left out");
+  addModelFlags(mask, "positional");
+  mask
+    .option("--svg <file>", "also draw it into an SVG file, with the tokens as labels")
+    .option("--png <file>", "also draw it into a PNG file")
+    .option("--json", "print one JSON object: tokens and matrices")
+    .option("--no-color", "print without colours, as does NO_COLOR in the environment")
+    .action(async (model: string, text: string[], flags: MaskFlags) =>
+      (await import("./mask.ts")).mask(model, text.join(" "), flags),
+    );
 
   const pull = program.command("pull").description("fetch a model without running it");
   pull.argument("<model>");

@@ -1,4 +1,3 @@
-import { text as readAll } from "node:stream/consumers";
 import { AutoModelForCausalLM } from "../api/auto.ts";
 import type { CausalLM } from "../api/causal-lm.ts";
 import { ModelFiles } from "../api/model-files.ts";
@@ -12,6 +11,7 @@ import { Tensor } from "../tensor.ts";
 import { type GenerationFlags, generationOptions } from "./generation-flags.ts";
 import { DEFAULT_MODEL, devicesToTry, type ModelFlags, pretrainedOptions } from "./model-flags.ts";
 import { progressBar } from "./progress.ts";
+import { promptFromStdin } from "./stdin.ts";
 
 /** Float checkpoints over this many bytes are run in 8 bits unless told otherwise. */
 const LARGE_CHECKPOINT = 2e9;
@@ -35,7 +35,8 @@ interface Timing {
 
 /** `lapidary run`: one prompt in, streamed text out. */
 export async function run(argument: string, flags: RunFlags): Promise<void> {
-  const prompt = argument !== "" ? argument : await promptFromStdin();
+  const prompt =
+    argument !== "" ? argument : await promptFromStdin('lapidary run "The capital of France is"');
   const id = flags.model ?? DEFAULT_MODEL;
   const abort = new AbortController();
   process.once("SIGINT", () => abort.abort());
@@ -66,16 +67,6 @@ export async function run(argument: string, flags: RunFlags): Promise<void> {
   } finally {
     await model.dispose();
   }
-}
-
-async function promptFromStdin(): Promise<string> {
-  if (process.stdin.isTTY)
-    throw new InputError(
-      'no prompt: write one, as in lapidary run "The capital of France is", or pipe it in',
-    );
-  const text = (await readAll(process.stdin)).replace(/\n$/, "");
-  if (text === "") throw new InputError("no prompt: standard input is empty");
-  return text;
 }
 
 /** Fetches the files first, with a bar, the notice and the choice of storage, so that loading afterwards finds them. */

@@ -12,7 +12,7 @@ export function pythonText(value: TemplateValue): string {
 function pythonRepr(value: TemplateValue): string {
   switch (value.type) {
     case "StringValue":
-      return quote(value.value as string);
+      return pythonString(value.value as string);
     case "BooleanValue":
       return value.value === true ? "True" : "False";
     case "NullValue":
@@ -25,7 +25,7 @@ function pythonRepr(value: TemplateValue): string {
     }
     case "ObjectValue": {
       const entries = [...(value.value as Map<string, TemplateValue>)];
-      return `{${entries.map(([key, item]) => `${quote(key)}: ${pythonRepr(item)}`).join(", ")}}`;
+      return `{${entries.map(([key, item]) => `${pythonString(key)}: ${pythonRepr(item)}`).join(", ")}}`;
     }
     default:
       return String(value);
@@ -34,7 +34,8 @@ function pythonRepr(value: TemplateValue): string {
 
 const ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
-function quote(text: string): string {
+/** Python's `repr()` of a string. */
+export function pythonString(text: string): string {
   const mark = text.includes("'") && !text.includes('"') ? '"' : "'";
   const escaped = text.replace(/[\\\p{C}\p{Z}]/gu, (character) => {
     if (character === " ") return character;

@@ -1,6 +1,7 @@
 import type { ParityTest } from "../test-set.ts";
 import type { Call } from "./call.ts";
 import { decodeWithCache, generate } from "./generation.ts";
+import { attentionMasks, visualizeAttentionMask } from "./masks.ts";
 import { featureExtractor, processor, processorChatTemplate } from "./media.ts";
 import { forward, forwardBaseModel, forwardNf4, promptLogprobs } from "./model.ts";
 import { logitsProcessor, softmax } from "./scores.ts";
@@ -18,6 +19,8 @@ const CALLS: Readonly<Record<string, Call>> = {
   tokenize_and_decode: tokenizeAndDecode,
   decode,
   batch_decode: batchDecode,
+  visualize_attention_mask: visualizeAttentionMask,
+  attention_masks: attentionMasks,
   logits_processor: logitsProcessor,
   softmax,
   processor,

@@ -1,0 +1,66 @@
+import { windowInUse } from "./attention-masks.ts";
+import { ConfigReader, type JsonObject } from "./config-reader.ts";
+
+/** What a configuration says about who sees whom. */
+export interface AttentionConfig {
+  readonly model_type: string;
+  /** HF's class of the bare model, and the folder of transformers that it lies in. */
+  readonly model_class: string;
+  readonly family: string;
+  /** Whether `<img>` in a text stands for an image. */
+  readonly takes_images: boolean;
+  /** Window in use on sliding layers, as `attentionMask` takes it; null where no layer has one. */
+  readonly window: number | null;
+  readonly bidirectional: boolean;
+}
+
+interface KnownModel {
+  readonly model_class: string;
+  readonly family: string;
+  readonly takes_images: boolean;
+  /** HF's default of `sliding_window`; null for models that have none. */
+  readonly sliding_window: number | null;
+}
+
+/** Text models and models of several kinds of input, by `model_type`. */
+const MODELS: Readonly<Record<string, KnownModel>> = {
+  gemma: { model_class: "GemmaModel", family: "gemma", takes_images: false, sliding_window: null },
+  gemma3_text: {
+    model_class: "Gemma3TextModel",
+    family: "gemma3",
+    takes_images: false,
+    sliding_window: 4096,
+  },
+  gemma3: { model_class: "Gemma3Model", family: "gemma3", takes_images: true, sliding_window: 4096 },
+  gemma3n_text: {
+    model_class: "Gemma3nTextModel",
+    family: "gemma3n",
+    takes_images: false,
+    sliding_window: 512,
+  },
+  gemma3n: { model_class: "Gemma3nModel", family: "gemma3n", takes_images: true, sliding_window: 512 },
+};
+
+/** Reads config.json of any Gemma; models of several kinds of input keep their text model's part in `text_config`. */
+export function readAttentionConfig(config: JsonObject): AttentionConfig {
+  const read: ConfigReader = new ConfigReader(config);
+  const model_type = read.string("model_type");
+  const known = Object.hasOwn(MODELS, model_type) ? MODELS[model_type]! : undefined;
+  if (known === undefined) {
+    const names = Object.keys(MODELS).join(", ");
+    read.fail(
+      "model_type",
+      `attention of ${JSON.stringify(model_type)} is not known; supported are ${names}`,
+    );
+  }
+  const { model_class, family, takes_images } = known;
+  const nested = read.raw("text_config");
+  const text = nested === undefined ? config : (nested as JsonObject);
+  const textRead = nested === undefined ? read : new ConfigReader(nested, "text_config");
+  const bidirectional = textRead.boolean("use_bidirectional_attention", false);
+  // Here null is no window, as in HF, and not the default.
+  const windowless = known.sliding_window === null || text.sliding_window === null;
+  const sliding = windowless ? null : textRead.positiveInt("sliding_window", known.sliding_window);
+  const window = sliding === null ? null : windowInUse(sliding, bidirectional);
+  return { model_type, model_class, family, takes_images, window, bidirectional };
+}
