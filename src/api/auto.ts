@@ -69,12 +69,12 @@ export class AutoConfig {
     options: PretrainedOptions = {},
   ): Promise<GemmaConfig | Gemma3TextConfig> {
     checkPretrainedOptions(options, "AutoConfig.from_pretrained");
-    return configOf(await readConfig(id, options), id);
+    return configOf(await readConfig(id, options, false), id);
   }
 }
 
-async function readConfig(id: string, options: PretrainedOptions): Promise<JsonObject> {
-  const files = await ModelFiles.find(id, options);
+async function readConfig(id: string, options: PretrainedOptions, weights = true): Promise<JsonObject> {
+  const files = await ModelFiles.find(id, options, { weights });
   return files.config().finally(() => files.close());
 }
 

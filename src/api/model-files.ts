@@ -25,8 +25,12 @@ export class ModelFiles {
     this.#isFile = isFile;
   }
 
-  /** Finds a model by path, name or hub id, fetching it if it must. */
-  static async find(id: string, options: PretrainedOptions): Promise<ModelFiles> {
+  /** Finds a model by path, name or hub id, fetching it if it must; `weights: false` fetches none where it can. */
+  static async find(
+    id: string,
+    options: PretrainedOptions,
+    { weights = true }: { readonly weights?: boolean } = {},
+  ): Promise<ModelFiles> {
     const { revision, cache_dir, local_files_only, source, file, progress_callback, signal, subfolder } =
       options;
     const given = {
@@ -38,6 +42,7 @@ export class ModelFiles {
       progress_callback: progress_callback ?? undefined,
       signal,
       subfolder,
+      weights,
     };
     const resolved = await resolveModel(
       id,

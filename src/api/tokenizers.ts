@@ -36,7 +36,7 @@ async function loadParts(id: string, options: TokenizerOptions, call: string): P
   );
   const others = Object.fromEntries(Object.entries(options).filter(([name]) => !(name in overrides)));
   checkPretrainedOptions(others, call);
-  const files = await ModelFiles.find(id, others);
+  const files = await ModelFiles.find(id, others, { weights: false });
   try {
     const cacheFile = join(cacheFolder(), "tokenizers", `${await sourceKey(files.path)}.bin`);
     const hasJson = await exists(join(files.path, "tokenizer.json"));

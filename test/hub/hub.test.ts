@@ -133,6 +133,30 @@ describe("a fresh download", () => {
     expect(hub.seen).toEqual([]);
   });
 
+  it("leaves the weights out when they are not wanted, and fetches them when they are", async () => {
+    await start();
+    const small = await pull({ weights: false });
+    expect(small.path).toBe(cached("snapshots", COMMIT));
+    expect((await readdir(small.path)).sort()).toEqual([
+      "config.json",
+      "tokenizer.json",
+      "tokenizer_config.json",
+    ]);
+    expect((await pull({ weights: false, local_files_only: true })).path).toBe(small.path);
+    await expect(pull({ local_files_only: true })).rejects.toThrow(/is not in the cache/);
+    const whole = await pull();
+    expect(await readdir(whole.path)).toContain("model.safetensors");
+    expect(hub.gets("/resolve/").filter(({ path: url }) => url.endsWith("/config.json"))).toHaveLength(1);
+  });
+
+  it("keeps a revision with weights when a newer one was fetched without", async () => {
+    await start();
+    await pull();
+    hub.commit = COMMIT.replaceAll("0", "f");
+    await pull({ weights: false, refresh: true });
+    expect((await pull({ local_files_only: true })).revision).toBe(COMMIT);
+  });
+
   it("goes into a subfolder", async () => {
     await start({ "config.json": "{}", "small/config.json": "{}", "small/model.safetensors": WEIGHTS });
     const { path } = await pull({ subfolder: "small" });
