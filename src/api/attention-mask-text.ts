@@ -21,7 +21,7 @@ const BOLD = "\u001b[1m";
 const RESET = "\u001b[0m";
 const SEEN = "■";
 const HIDDEN = "⬚";
-const COLOURED_LENGTH = `${YELLOW}${SEEN}${RESET}`.length;
+const COLOUR_LENGTH = YELLOW.length + RESET.length;
 
 /**
  * The picture in characters with ANSI colours, exactly as transformers 5.18.0 prints it (attention_visualizer.py),
@@ -59,7 +59,8 @@ function matrixLines({ tokens, full, sliding }: MaskText): string[] {
     const name = `${label}${" ".repeat(width - characters(label))}: ${String(i).padStart(2)} `;
     return name + cells(full, i, count) + between + (sliding === undefined ? "" : cells(sliding, i, count));
   });
-  const heading = "Attention Matrix".padEnd(headingWidth(full.subarray(0, count)));
+  // HF takes half the length of a row in which one cell is coloured, escapes and all.
+  const heading = "Attention Matrix".padEnd(Math.floor((2 * count - 1 + COLOUR_LENGTH) / 2));
   return [
     ` ${GREEN}${SEEN}${RESET}: i == j (diagonal)   ${YELLOW}${SEEN}${RESET}: token_type_ids`,
     indent + heading + (sliding === undefined ? "" : "Sliding Window Mask"),
@@ -73,12 +74,6 @@ function cells(mask: Uint8Array, i: number, count: number): string {
     i === j ? `${GREEN}${SEEN}${RESET}` : mask[i * count + j] === 1 ? SEEN : HIDDEN,
   );
   return row.join(" ");
-}
-
-/** HF measures half of a first row in which all that is seen is coloured, escapes and all. */
-function headingWidth(firstRow: Uint8Array): number {
-  const coloured = firstRow.reduce((sum, seen) => sum + seen, 0);
-  return Math.floor((2 * firstRow.length - 1 + coloured * (COLOURED_LENGTH - 1)) / 2);
 }
 
 /** Python's len(): code points. */

@@ -136,7 +136,7 @@ export class AttentionMaskVisualizer extends Callable<VisualizerCall> {
 
 async function readConfig(id: string, options: PretrainedOptions): Promise<AttentionConfig> {
   if (isJsonObject(options.config)) return readAttentionConfig(options.config);
-  const files = await ModelFiles.find(id, options);
+  const files = await ModelFiles.find(id, options, { weights: false });
   return readAttentionConfig(await files.config().finally(() => files.close()));
 }
 
