@@ -1,8 +1,8 @@
+import { attentionMask } from "../attention-masks.ts";
 import { Callable } from "../callable.ts";
 import { InputError, rejectUnknownOptions } from "../errors.ts";
 import type { IdsInput } from "../generation/prompt.ts";
 import { type AttentionConfig, readAttentionConfig } from "../models/attention-config.ts";
-import { attentionMask } from "../models/attention-masks.ts";
 import { isJsonObject } from "../models/config-reader.ts";
 import type { PreTrainedTokenizer } from "../processing/tokenizer.ts";
 import { Tensor } from "../tensor.ts";

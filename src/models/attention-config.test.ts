@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { ConfigError } from "../errors.ts";
 import { readAttentionConfig } from "./attention-config.ts";
+import type { JsonObject } from "./config-reader.ts";
+import { Gemma3TextConfig } from "./gemma3/config.ts";
 
 describe("readAttentionConfig", () => {
   it.each([
@@ -24,6 +26,12 @@ describe("readAttentionConfig", () => {
       bidirectional: "use_bidirectional_attention" in config,
       takes_images: "text_config" in config,
     });
+  });
+
+  it("takes instances of configuration classes", () => {
+    const config = { model_type: "gemma3_text", sliding_window: 512, use_bidirectional_attention: true };
+    const instance: object = new Gemma3TextConfig(config);
+    expect(readAttentionConfig(instance as JsonObject)).toEqual(readAttentionConfig(config));
   });
 
   it.each([

@@ -1,5 +1,6 @@
-import { windowInUse } from "./attention-masks.ts";
+import { windowInUse } from "../attention-masks.ts";
 import { ConfigReader, type JsonObject } from "./config-reader.ts";
+import { Gemma3TextConfig } from "./gemma3/config.ts";
 
 /** What a configuration says about who sees whom. */
 export interface AttentionConfig {
@@ -61,6 +62,8 @@ export function readAttentionConfig(config: JsonObject): AttentionConfig {
   // Here null is no window, as in HF, and not the default.
   const windowless = known.sliding_window === null || text.sliding_window === null;
   const sliding = windowless ? null : textRead.positiveInt("sliding_window", known.sliding_window);
-  const window = sliding === null ? null : windowInUse(sliding, bidirectional);
+  // An instance of the class has done this already.
+  const asStated = sliding === null || text instanceof Gemma3TextConfig;
+  const window = asStated ? sliding : windowInUse(sliding, bidirectional);
   return { model_type, model_class, family, takes_images, window, bidirectional };
 }
