@@ -15,6 +15,8 @@ export interface TokenizeOptions {
   add_special_tokens?: boolean;
   /** int64 tensors (default) or plain arrays. */
   return_tensor?: boolean;
+  /** HF's name of it: whatever the library ("pt", "np"), tensors are Tensors. */
+  return_tensors?: string | null;
   return_attention_mask?: boolean;
 }
 
@@ -27,8 +29,25 @@ export const TOKENIZE_OPTIONS: readonly (keyof TokenizeOptions)[] = [
   "padding_side",
   "add_special_tokens",
   "return_tensor",
+  "return_tensors",
   "return_attention_mask",
 ];
+
+/** Whether a call gets tensors: so it does unless return_tensor is false. */
+export function wantsTensors(options: { return_tensor?: boolean; return_tensors?: unknown }): boolean {
+  const { return_tensor, return_tensors } = options;
+  if (return_tensors === undefined || return_tensors === null) return return_tensor ?? true;
+  if (typeof return_tensors !== "string" || !LIBRARIES.includes(return_tensors) || return_tensor === false) {
+    throw new InputError(
+      `return_tensors: expected "pt", as in HF, or return_tensor: true or false; got ${JSON.stringify(return_tensors)}`,
+      { option: "return_tensors" },
+    );
+  }
+  return true;
+}
+
+/** Names that HF has for tensors of one library or another. */
+const LIBRARIES: readonly string[] = ["pt", "np", "tf", "jax", "mlx"];
 
 /** What a tokenizer call gives: int64 tensors [batch, length]. */
 export class BatchEncoding {

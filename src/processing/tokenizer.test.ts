@@ -42,6 +42,15 @@ describe("GemmaTokenizer", () => {
     expect(() => tokenizer(["Hello world", "one"])).toThrow(/padding: true/);
   });
 
+  it("takes HF's return_tensors for tensors", () => {
+    expect(tokenizer("one", { return_tensors: "pt" }).input_ids).toBeInstanceOf(Tensor);
+    expect(tokenizer("one", { return_tensors: null, return_tensor: false })).toEqual(tokenizer("one", arrays));
+    expect(() => tokenizer("one", { return_tensors: "torch" })).toThrow(/return_tensors: expected "pt"/);
+    expect(() => tokenizer("one", { ...arrays, return_tensors: "pt" })).toThrow(InputError);
+    const messages = [{ role: "user", content: "one" }];
+    expect(tokenizer.apply_chat_template(messages, { return_tensors: "pt" })).toBeInstanceOf(Tensor);
+  });
+
   it("pads to max_length and truncates", () => {
     const options = { ...arrays, padding: "max_length", max_length: 5, truncation: true } as const;
     const { input_ids, attention_mask } = tokenizer(["one", "one two three four"], options);

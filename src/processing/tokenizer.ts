@@ -11,6 +11,7 @@ import {
   TOKENIZE_OPTIONS,
   type TokenizeOptions,
   truncatePair,
+  wantsTensors,
 } from "./encoding.ts";
 import type { IncrementalDecoder, TokenizerEngine } from "./tokenizer-engine.ts";
 import type { TemplateItem, TokenizerSettings } from "./tokenizer-settings.ts";
@@ -48,6 +49,8 @@ export interface ChatTemplateOptions {
   max_length?: number | null;
   /** An int64 tensor (default) or arrays. */
   return_tensor?: boolean;
+  /** HF's name of it. */
+  return_tensors?: string | null;
   /** { input_ids, attention_mask } instead of the ids alone. */
   return_dict?: boolean;
   [variable: string]: unknown;
@@ -84,6 +87,7 @@ const CHAT_OPTIONS = [
   "truncation",
   "max_length",
   "return_tensor",
+  "return_tensors",
   "return_dict",
 ] as const;
 
@@ -162,7 +166,7 @@ export class PreTrainedTokenizer extends Callable<TokenizerCall> {
     const length = this.#padLength(encoded, options);
     const { rows, masks } = padRows(encoded, length, this.#paddingSide(options), this.pad_token_id);
     const withMask = options.return_attention_mask ?? true;
-    if (options.return_tensor ?? true) {
+    if (wantsTensors(options)) {
       return new BatchEncoding(rowsToTensor(rows), withMask ? rowsToTensor(masks) : undefined);
     }
     return {
@@ -273,13 +277,13 @@ export class PreTrainedTokenizer extends Callable<TokenizerCall> {
     const chats = (batched ? messages : [messages]) as readonly (readonly ChatMessage[])[];
     const texts = chats.map((chat) => this.#render(chat, source, variables, options));
     if (options.tokenize === false) return batched ? texts : texts[0]!;
-    const { padding, truncation, max_length: maxLength, return_tensor: tensor } = options;
+    const { padding, truncation, max_length: maxLength } = options;
     const encoding = this._call(batched ? texts : texts[0]!, {
       add_special_tokens: false,
       ...(padding !== undefined && { padding }),
       ...(maxLength !== undefined && { max_length: maxLength }),
       truncation: truncation ?? false,
-      return_tensor: tensor ?? true,
+      return_tensor: wantsTensors(options),
     }) as { input_ids: unknown };
     return options.return_dict ? encoding : encoding.input_ids;
   }
