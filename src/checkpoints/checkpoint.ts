@@ -37,20 +37,24 @@ export interface TensorSlice {
   readonly dtype: CheckpointDtype;
   /** Row-major, as in PyTorch: a linear layer is [out_features, in_features]. */
   readonly shape: readonly number[];
+  /** The file holds the transpose, as Flax does; `read` gives the bytes of `shape` all the same. */
+  readonly transposed?: boolean;
+  /** Where the bytes are that do not lie in one piece, in order. `offset` is the first one's. */
+  readonly pieces?: readonly { readonly offset: number; readonly length: number }[];
   /** llama.cpp stores the norm weights of Gemma with 1 added: the true value is the stored one minus 1. */
   readonly storedPlusOne?: boolean;
 }
 
 /** A set of named tensors and what its files say about them. */
 export interface Checkpoint {
-  readonly format: "safetensors" | "gguf";
+  readonly format: "safetensors" | "gguf" | "flax";
   /** Every weight file, real paths. */
   readonly files: readonly string[];
   /** By HF name. */
   readonly tensors: ReadonlyMap<string, TensorSlice>;
   /** Safetensors `__metadata__`, or GGUF key/value metadata. */
   readonly metadata: ReadonlyMap<string, MetadataValue>;
-  /** Reads one tensor's bytes. The only place where weights enter the JS heap; callers ask for a part at a time. */
+  /** Reads one tensor's bytes, those of its `shape` in row-major order. The only place where weights enter the JS heap; callers ask for a part at a time. */
   read(slice: TensorSlice, start?: number, end?: number): Promise<Buffer>;
   close(): Promise<void>;
 }

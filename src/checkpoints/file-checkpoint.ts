@@ -1,15 +1,17 @@
-import type { Buffer } from "node:buffer";
+import { Buffer } from "node:buffer";
 import { CheckpointError } from "../errors.ts";
 import type { Checkpoint, MetadataValue, TensorSlice } from "./checkpoint.ts";
 import type { OpenFiles } from "./open-files.ts";
+import { TransposedReader } from "./transposed-reader.ts";
 
 /** A checkpoint whose tensors lie in files of this machine. */
 export class FileCheckpoint implements Checkpoint {
-  readonly format: "safetensors" | "gguf";
+  readonly format: Checkpoint["format"];
   readonly files: readonly string[];
   readonly tensors: ReadonlyMap<string, TensorSlice>;
   readonly metadata: ReadonlyMap<string, MetadataValue>;
   readonly #open: OpenFiles;
+  readonly #transposed = new TransposedReader((slice, start, end) => this.#readStored(slice, start, end));
 
   constructor(open: OpenFiles, content: Omit<Checkpoint, "read" | "close">) {
     this.format = content.format;
@@ -29,10 +31,28 @@ export class FileCheckpoint implements Checkpoint {
     if (!integers || start < 0 || end < start || end > slice.length) {
       throw new CheckpointError(`bytes ${start} to ${end} are outside of its ${slice.length} bytes`, place);
     }
-    return this.#open.read(slice.file, slice.offset + start, end - start, slice.name);
+    if (slice.transposed === true) return this.#transposed.read(slice, start, end);
+    return this.#readStored(slice, start, end);
+  }
+
+  /** Bytes in the order of the file. */
+  async #readStored(slice: TensorSlice, start: number, end: number): Promise<Buffer> {
+    const { file, name, pieces } = slice;
+    if (pieces === undefined) return this.#open.read(file, slice.offset + start, end - start, name);
+    const bytes = Buffer.allocUnsafeSlow(end - start);
+    let pieceStart = 0;
+    for (const { offset, length } of pieces) {
+      const from = Math.max(start - pieceStart, 0);
+      const to = Math.min(end - pieceStart, length);
+      if (from < to)
+        bytes.set(await this.#open.read(file, offset + from, to - from, name), pieceStart + from - start);
+      pieceStart += length;
+    }
+    return bytes;
   }
 
   close(): Promise<void> {
+    this.#transposed.clear();
     return this.#open.close();
   }
 }

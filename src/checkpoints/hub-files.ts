@@ -16,7 +16,7 @@ export interface Wanted {
 export type Choice =
   | { kind: "gguf"; files: readonly string[] }
   | { kind: "small"; small: readonly string[] }
-  | { kind: "safetensors"; small: readonly string[]; weights: string; sharded: boolean };
+  | { kind: "safetensors" | "flax"; small: readonly string[]; weights: string; sharded: boolean };
 
 /** Files whose absence in a revision is worth remembering, so that a cached start asks nobody. */
 export const EXPECTED_FILES: readonly string[] = [
@@ -50,6 +50,9 @@ const WEIGHTS: readonly string[] = [
 /** What must be there for a model to be of use without weights. */
 const WITHOUT_WEIGHTS: readonly string[] = ["config.json", "tokenizer.json"];
 
+/** Flax's own, for repositories that hold nothing else. */
+const FLAX_WEIGHTS: readonly string[] = ["flax_model.msgpack", "flax_model.msgpack.index.json"];
+
 /** llama.cpp's choice where none is named. */
 const DEFAULT_QUANT = "Q4_K_M";
 
@@ -76,17 +79,20 @@ export function chooseFiles(names: readonly string[], wanted: Wanted, origin: st
   if (wanted.file !== undefined || wanted.quant !== undefined) {
     return { kind: "gguf", files: chooseGguf(names, wanted, origin) };
   }
-  const present = new Set(names);
   const small = names.filter((name) => name.startsWith(prefix) && isSmall(name.slice(prefix.length)));
-  if (wanted.weights === false && WITHOUT_WEIGHTS.every((name) => present.has(prefix + name))) {
+  if (wanted.weights === false && WITHOUT_WEIGHTS.every((name) => names.includes(prefix + name))) {
     return { kind: "small", small };
   }
-  const weights = WEIGHTS.map((name) => prefix + name).find((name) => present.has(name));
-  if (weights !== undefined) {
-    return { kind: "safetensors", small, weights, sharded: weights.endsWith(".json") };
+  const choose = (kind: "safetensors" | "flax", candidates: readonly string[]): Choice | undefined => {
+    const weights = candidates.map((name) => prefix + name).find((name) => names.includes(name));
+    return weights === undefined ? undefined : { kind, small, weights, sharded: weights.endsWith(".json") };
+  };
+  const safetensors = choose("safetensors", WEIGHTS);
+  if (safetensors !== undefined) return safetensors;
+  if (ggufModels(names, prefix).length > 0) {
+    return { kind: "gguf", files: chooseGguf(names, wanted, origin) };
   }
-  if (ggufModels(names, prefix).length === 0) return undefined;
-  return { kind: "gguf", files: chooseGguf(names, wanted, origin) };
+  return choose("flax", FLAX_WEIGHTS);
 }
 
 /** The parts of the GGUF file that is meant, the first one first. */

@@ -133,7 +133,7 @@ async function fetchFile(
           partial,
           label: `${id}: ${name}`,
           size,
-          maxSize: /\.(safetensors|gguf)$/i.test(name) ? undefined : MAX_SMALL_FILE,
+          maxSize: /\.(safetensors|gguf|msgpack)$/i.test(name) ? undefined : MAX_SMALL_FILE,
           digest,
           authorization: api.authorization,
           signal,
@@ -190,7 +190,7 @@ async function usableChoice(
 ): Promise<Choice | undefined> {
   try {
     const choice = chooseFiles(names, request, request.id);
-    if (choice?.kind !== "safetensors") return choice;
+    if (choice === undefined || !("weights" in choice)) return choice;
     const prefix = folderPrefix(request);
     const configs = [`${prefix}config.json`, `${prefix}adapter_config.json`];
     if (!choice.small.some((name) => configs.includes(name))) return undefined;
@@ -227,7 +227,7 @@ function noWeights(listing: Listing, request: HubRequest): HubError {
   const place = prefix === "" ? request.id : `${request.id}, folder ${prefix}`;
   const found =
     names.length === 0 ? "nothing" : names.slice(0, 12).join(", ") + (names.length > 12 ? ", …" : "");
-  return new HubError(`${place}: no weights that lapidary reads (safetensors or GGUF); it holds ${found}`);
+  return new HubError(`${place}: no weights that lapidary reads (safetensors, GGUF or Flax); it holds ${found}`);
 }
 
 function cacheOf(request: HubRequest): RepoCache {

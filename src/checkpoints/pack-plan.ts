@@ -1,5 +1,6 @@
 import { CheckpointError, InputError } from "../errors.ts";
 import type { FloatDtype } from "../graph/weights.ts";
+import { BLOCK_GEOMETRY } from "../quantization/gguf-blocks.ts";
 import type { NBitsLayout } from "../quantization/matmul-nbits.ts";
 import { layoutOf } from "../quantization/repack.ts";
 import type { Checkpoint, CheckpointDtype, TensorSlice } from "./checkpoint.ts";
@@ -94,7 +95,12 @@ function asFloat(slice: TensorSlice, dtype: FloatDtype): Target {
       file: slice.file,
       tensor: slice.name,
     });
-  return { kind: FLOATS[slice.dtype] === dtype ? "direct" : "float", dtype };
+  return { kind: FLOATS[slice.dtype] === dtype && liesReady(slice) ? "direct" : "float", dtype };
+}
+
+/** Whether the file holds the numbers in PyTorch's order, in one piece, at an address that suits them. */
+function liesReady({ transposed, pieces, offset, dtype }: TensorSlice): boolean {
+  return transposed !== true && pieces === undefined && offset % BLOCK_GEOMETRY[dtype].blockBytes === 0;
 }
 
 /** Rows of a table must be whole blocks for the kernel that reads them. */

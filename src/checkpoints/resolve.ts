@@ -230,7 +230,9 @@ async function takeFromHub(
 
 function fromHub(id: string, snapshot: HubSnapshot, how: string): ResolvedModel {
   const { path, commit, kind, fetched } = snapshot;
-  const what = { gguf: basename(path), small: "without weights", safetensors: "safetensors" }[kind];
+  const what = { gguf: basename(path), small: "without weights", safetensors: "safetensors", flax: "Flax" }[
+    kind
+  ];
   const origin = new URL(env.remoteHost).host;
   return {
     path,

@@ -2,6 +2,7 @@ import { CheckpointError } from "../errors.ts";
 import type { Checkpoint, TensorSlice } from "./checkpoint.ts";
 import { isSafetensorsDtype, tensorByteLength } from "./dtypes.ts";
 import { FileCheckpoint } from "./file-checkpoint.ts";
+import { fromFlax } from "./flax-names.ts";
 import { type FoundFile, findFile, OpenFiles } from "./open-files.ts";
 import { excerpt, isJsonObject, parseStrictJson } from "./strict-json.ts";
 import { sortByOffset } from "./tensor-ranges.ts";
@@ -63,7 +64,10 @@ export async function readSafetensorsHeader(open: OpenFiles, path: string): Prom
   const { __metadata__, ...entries } = parseStrictJson(bytes, path);
   const tensors = Object.entries(entries).map(([name, entry]) => toSlice(name, entry, file, dataStart));
   checkCoverage(tensors, file, dataStart);
-  return { file, tensors, metadata: toMetadata(__metadata__, path) };
+  const metadata = toMetadata(__metadata__, path);
+  // Flax models may be saved in this format too.
+  const isFlax = metadata.get("format") === "flax";
+  return { file, tensors: isFlax ? fromFlax(tensors, path) : tensors, metadata };
 }
 
 function toSlice(name: string, entry: unknown, file: FoundFile, dataStart: number): TensorSlice {
