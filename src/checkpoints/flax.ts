@@ -98,7 +98,7 @@ class TreeReader {
     const reader = this.#reader;
     const top = await reader.token();
     if (top.kind !== "map")
-      return reader.fail(`is not a Flax checkpoint: it begins with a ${top.kind}, not a map`);
+      return reader.fail(`is not a Flax checkpoint: it begins with ${top.kind}, expected map`);
     await this.#walk(top.count, []);
     reader.where = "end";
     if (reader.left > 0) reader.fail(`${reader.left} bytes after the parameters belong to none`);

@@ -227,7 +227,9 @@ function noWeights(listing: Listing, request: HubRequest): HubError {
   const place = prefix === "" ? request.id : `${request.id}, folder ${prefix}`;
   const found =
     names.length === 0 ? "nothing" : names.slice(0, 12).join(", ") + (names.length > 12 ? ", …" : "");
-  return new HubError(`${place}: no weights that lapidary reads (safetensors, GGUF or Flax); it holds ${found}`);
+  return new HubError(
+    `${place}: no weights that lapidary reads (safetensors, GGUF or Flax); it holds ${found}`,
+  );
 }
 
 function cacheOf(request: HubRequest): RepoCache {

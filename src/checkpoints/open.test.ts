@@ -2,6 +2,7 @@ import { mkdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ggufBytes, safetensorsBytes, temporaryFolder, write } from "../../test/checkpoints/files.ts";
+import { flaxBytes } from "../../test/checkpoints/flax-bytes.ts";
 import { openCheckpoint } from "./open.ts";
 
 const root = temporaryFolder();
@@ -36,6 +37,22 @@ describe("openCheckpoint", () => {
     expect(await filesOf(join(whole, "model.safetensors"))).toEqual([join(whole, "model.safetensors")]);
     expect(await filesOf(join(sharded, "model.safetensors.index.json"))).toHaveLength(1);
     expect(await filesOf(join(gguf, "a.gguf"))).toHaveLength(1);
+  });
+
+  it("opens Flax's files where there is nothing else", async () => {
+    const msgpack = flaxBytes({ map: { a: { dtype: "int8", shape: [1], data: Uint8Array.of(1) } } });
+    const all = { "flax_model.msgpack": msgpack, "a.gguf": ggufBytes({}), "model.safetensors": empty };
+    expect(await filesOf(folder("all", all))).toEqual([join(root, "all/model.safetensors")]);
+    const { "model.safetensors": _, ...two } = all;
+    expect(await filesOf(folder("two", two))).toEqual([join(root, "two/a.gguf")]);
+    const flax = folder("flax", { "flax_model.msgpack": msgpack });
+    expect(await filesOf(flax)).toEqual([join(flax, "flax_model.msgpack")]);
+    expect(await filesOf(join(flax, "flax_model.msgpack"))).toHaveLength(1);
+    const sharded = folder("flax-sharded", {
+      "1.msgpack": msgpack,
+      "flax_model.msgpack.index.json": '{"weight_map":{"a":"1.msgpack"}}',
+    });
+    expect(await filesOf(sharded)).toEqual([join(sharded, "1.msgpack")]);
   });
 
   it("gives the real path of a hub snapshot's link", async () => {

@@ -1,7 +1,8 @@
-import { mkdtemp, readdir, readFile, rm, stat, truncate } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { flaxBytes } from "../../test/checkpoints/flax-bytes.ts";
 import { CheckpointError } from "../errors.ts";
 import type { NBitsWeight } from "../graph/weights.ts";
 import { openCheckpoint } from "./open.ts";
@@ -119,6 +120,39 @@ describe("packs", () => {
     );
     await checkpoint.close();
   });
+
+  it("gives the weights of a Flax model to the engine as PyTorch's", async () => {
+    const values = Float32Array.from({ length: 160 }, (_, i) => Math.sin(i));
+    const transposed = Float32Array.from(values, (_, i) => values[(i % 4) * 40 + Math.floor(i / 4)]!);
+    const model = join(folder, "flax");
+    await mkdir(model);
+    const paths = [join(model, "model.safetensors"), join(model, "flax_model.msgpack")] as const;
+    const plain = { name: "q.weight", dtype: "F32" as const, shape: [4, 40] };
+    await writeSafetensors(paths[0], [{ ...plain, data: [new Uint8Array(values.buffer)] }]);
+    const kernel = { dtype: "float32", shape: [40, 4], data: new Uint8Array(transposed.buffer) };
+    await writeFile(paths[1], flaxBytes({ map: { q: { map: { kernel } } } }));
+    for (const dtype of ["fp32", "bf16", "q8"] as const) {
+      const [fromTorch, fromFlax] = await Promise.all(paths.map((path) => storedBytes(path, dtype)));
+      expect(fromFlax).toEqual(fromTorch);
+    }
+  });
+
+  /** What the engine would read of the weight q. */
+  async function storedBytes(path: string, dtype: WeightDtype): Promise<Buffer[]> {
+    const checkpoint = await openCheckpoint(path);
+    const wanted = { ...request(dtype), parameters: new Map([["q.weight", [4, 40]]]), groups: [] };
+    const { weights } = await loadWeights(checkpoint, wanted, { folder: join(folder, "packs") }).finally(() =>
+      checkpoint.close(),
+    );
+    const weight = weights.get("q.weight")!;
+    if (weight.kind === "inline") throw new Error("a matrix is not inline");
+    const ranges = weight.kind === "float" ? [weight.range] : [weight.codes, weight.scales];
+    return Promise.all(
+      ranges.map(async ({ file, offset, length }) =>
+        (await readFile(file)).subarray(offset, offset + length),
+      ),
+    );
+  }
 
   it("takes one preparation at its end, at page borders, and stays readable", async () => {
     const { pack } = await load("q8");

@@ -9,6 +9,7 @@ import { openCheckpoint } from "../../src/checkpoints/open.ts";
 import { PackedStrings } from "../../src/checkpoints/packed-strings.ts";
 import { CheckpointError, ConfigError } from "../../src/errors.ts";
 import { ggufBytes, safetensorsBytes, temporaryFolder, write } from "./files.ts";
+import { chunked, flaxBytes } from "./flax-bytes.ts";
 import { tinyGemma3 } from "./tiny-gemma3-gguf.ts";
 
 /** Damages valid files: each must open or be refused with one of our errors, in little time and memory. */
@@ -246,6 +247,26 @@ describe("damaged checkpoints", () => {
     ];
     const mutation = fc.oneof(byteMutation, ggufMutation(names));
     await fuzz(ggufBytes(content), mutation, join(folder, "a.gguf"));
+  });
+
+  it("Flax", async () => {
+    const data = (length: number) => new Uint8Array(length).fill(7);
+    const kernel = { dtype: "bfloat16", shape: [4, 6], data: data(48) };
+    const base = flaxBytes({
+      map: {
+        embed_tokens: { map: { embedding: chunked("float32", [5, 4], data(80), 7) } },
+        layers: { map: { "0": { map: { q_proj: { map: { kernel } } } } } },
+        norm: { map: { weight: { dtype: "float32", shape: [4], data: data(16) } } },
+        step: { raw: Buffer.of(0xcd, 1, 0) },
+      },
+    });
+    // Types, lengths and counts are single bytes in the larger part of the file.
+    const type = fc.tuple(place, fc.integer({ min: 0x80, max: 0xff })).map(
+      ([where, value]): Mutation =>
+        (b) =>
+          put(b, at(b, where), BigInt(value), 1),
+    );
+    await fuzz(base, fc.oneof(byteMutation, type), join(folder, "a.msgpack"));
   });
 
   it("a GGUF header's fields, each with every number at which parsers break", async () => {

@@ -68,6 +68,35 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
+describe("a repository of a Flax model", () => {
+  const weight_map = {
+    "a/kernel": "flax_model-00001-of-00002.msgpack",
+    b: "flax_model-00002-of-00002.msgpack",
+  };
+  const flax = {
+    "config.json": "{}",
+    "flax_model.msgpack.index.json": JSON.stringify({ weight_map }),
+    "flax_model-00001-of-00002.msgpack": "a",
+    "flax_model-00002-of-00002.msgpack": "b",
+  };
+
+  it("is fetched where there is nothing better, and found again", async () => {
+    await start(flax);
+    const model = await pull();
+    expect((await readdir(model.path)).sort()).toEqual(Object.keys(flax).sort());
+    expect(model.description).toContain(`${ID} (flax)`);
+    expect((await pull({ local_files_only: true })).path).toBe(model.path);
+  });
+
+  it("is left where there is safetensors or GGUF", async () => {
+    await start({ ...FILES, ...flax });
+    expect((await readdir((await pull()).path)).filter((name) => name.includes("flax"))).toEqual([]);
+    await hub.stop();
+    await start({ ...flax, "model-Q4_K_M.gguf": WEIGHTS }, "someone/gguf");
+    expect((await pull({}, "someone/gguf")).path).toMatch(/model-Q4_K_M\.gguf$/);
+  });
+});
+
 describe("a fresh download", () => {
   it("lays the files out as huggingface_hub does", async () => {
     await start();

@@ -10,9 +10,11 @@ import json
 import shutil
 from pathlib import Path
 
+import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 from transformers import FlaxGemmaForCausalLM, FlaxGemmaModel, GemmaConfig
 
 OUT = Path(__file__).resolve().parents[2] / "test" / "fixtures"
@@ -50,12 +52,23 @@ def save(model, name, expected, **options):
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder, **options)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    (folder / "expected.json").write_text(json.dumps(expected(model)) + "\n")
+    result = {"input_ids": INPUT_IDS, **expected(model), "rows": rows(model)}
+    (folder / "expected.json").write_text(json.dumps(result) + "\n")
     print(name, sorted((path.name, path.stat().st_size) for path in folder.iterdir()))
 
 
 def numbers(array):
-    return [float(f"{value:.8g}") for value in np.asarray(array, dtype=np.float32).ravel()]
+    return [float(f"{value:.7g}") for value in np.asarray(array, dtype=np.float32).ravel()]
+
+
+def rows(model):
+    """Row 5 of every matrix as PyTorch has it, [out_features, in_features]."""
+    found = {}
+    for path, array in flatten_dict(model.params).items():
+        weight = array.T if path[-1] == "kernel" else array
+        if weight.ndim == 2:
+            found[".".join([*path[:-1], "weight"])] = numbers(weight[5])
+    return found
 
 
 def causal(model):
@@ -70,12 +83,12 @@ def causal(model):
         pad_token_id=0,
         eos_token_id=1,
     ).sequences
-    return {"input_ids": INPUT_IDS, "logits": numbers(logits), "sequences": np.asarray(sequences).tolist()}
+    return {"logits": numbers(logits), "sequences": np.asarray(sequences).tolist()}
 
 
 def hidden(model):
     states = model(jnp.asarray(INPUT_IDS), params=model.to_fp32(model.params)).last_hidden_state
-    return {"input_ids": INPUT_IDS, "last_hidden_state": numbers(states)}
+    return {"last_hidden_state": numbers(states)}
 
 
 model = make(FlaxGemmaForCausalLM)
@@ -84,4 +97,6 @@ model.params = model.to_bf16(model.params)
 save(model, "flax-gemma-sharded", causal, max_shard_size="16KB")
 base = make(FlaxGemmaModel)
 base.params = base.to_bf16(base.params)
+# Flax cuts arrays over 2^30 bytes into chunks; here every matrix is that large.
+flax.serialization.MAX_CHUNK_SIZE = 1000
 save(base, "flax-gemma-base", hidden)
