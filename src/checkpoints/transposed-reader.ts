@@ -6,8 +6,6 @@ import type { TensorSlice } from "./checkpoint.ts";
 const STRIPE_BYTES = 1 << 28;
 /** Of the file, read at a time. */
 const SCAN_BYTES = 1 << 23;
-/** Elements of a row that are written one after the other: a line of the cache. */
-const RUN = 16;
 
 /** Bytes of a slice in the order of its file. */
 type ReadStored = (slice: TensorSlice, start: number, end: number) => Promise<Buffer>;
@@ -104,12 +102,9 @@ function scatter(
     readonly count: number;
   },
 ): void {
-  for (let run = column; run < next; run += RUN) {
-    const end = Math.min(next, run + RUN);
-    for (let row = 0; row < count; row++) {
-      let source = (run - column) * rows + first + row;
-      const target = row * columns;
-      for (let at = run; at < end; at++, source += rows) elements[target + at] = from[source]!;
-    }
+  for (let row = 0; row < count; row++) {
+    const end = row * columns + next;
+    let source = first + row;
+    for (let at = row * columns + column; at < end; at++, source += rows) elements[at] = from[source]!;
   }
 }
