@@ -61,12 +61,12 @@ export class TransposedReader {
     const wanted = Math.ceil(end / rowBytes) - first;
     const count = Math.min(rows - first, Math.max(wanted, Math.floor(this.#stripeBytes / rowBytes)));
     const bytes = Buffer.allocUnsafeSlow(count * rowBytes);
-    const into = { elements: elementsOf(bytes, width), rows, columns, first, count };
+    const target: Target = { elements: elementsOf(bytes, width), rows, columns, first, count };
     const step = Math.max(1, Math.floor(SCAN_BYTES / (rows * width)));
     for (let column = 0; column < columns; column += step) {
       const next = Math.min(columns, column + step);
       const part = await this.#readStored(slice, column * rows * width, next * rows * width);
-      scatter(elementsOf(part, width), column, next, into);
+      scatter(elementsOf(part, width), column, next, target);
     }
     return { slice, start: first * rowBytes, bytes };
   }
@@ -83,25 +83,18 @@ function elementsOf({ buffer, byteOffset, byteLength }: Buffer, width: number): 
     : new Uint8Array(buffer, byteOffset, byteLength);
 }
 
-/** Puts the columns `column` up to `next`, each `rows` elements long in `from`, into a stripe of `count` rows. */
-function scatter(
-  from: Elements,
-  column: number,
-  next: number,
-  {
-    elements,
-    rows,
-    columns,
-    first,
-    count,
-  }: {
-    readonly elements: Elements;
-    readonly rows: number;
-    readonly columns: number;
-    readonly first: number;
-    readonly count: number;
-  },
-): void {
+/** Where `count` rows from the row `first` of a [rows, columns] matrix are put together. */
+interface Target {
+  readonly elements: Elements;
+  readonly rows: number;
+  readonly columns: number;
+  readonly first: number;
+  readonly count: number;
+}
+
+/** Puts the columns `column` up to `next`, each of which is in one piece in `from`, into the rows of `target`. */
+function scatter(from: Elements, column: number, next: number, target: Target): void {
+  const { elements, rows, columns, first, count } = target;
   for (let row = 0; row < count; row++) {
     const end = row * columns + next;
     let source = first + row;
