@@ -2,7 +2,10 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { ggufBytes, write } from "../../test/checkpoints/files.ts";
+import { tinyGemma } from "../../test/checkpoints/tiny-gemma-gguf.ts";
 import { Tensor } from "../tensor.ts";
+import { AutoModelForCausalLM } from "./auto.ts";
 import { FlaxGemmaForCausalLM, FlaxGemmaModel } from "./gemma.ts";
 
 /** What Flax itself made of a checkpoint that it saved: tools/oracle/make_flax.py. */
@@ -48,6 +51,16 @@ describe("checkpoints of Flax", () => {
     const options = { max_new_tokens: 8, do_sample: false };
     const sequences = await model.generate({ inputs: ids(expected.input_ids), ...options });
     expect(sequences.tolist().map((row) => (row as bigint[]).map(Number))).toEqual(expected.sequences);
+    await model.dispose();
+  });
+
+  it("is the same model as a GGUF file", async () => {
+    const expected = await expectedOf("flax-gemma");
+    const path = write(join(cache, "model.gguf"), ggufBytes(await tinyGemma()));
+    const model = await AutoModelForCausalLM.from_pretrained(path);
+    expect(model.config.model_type).toBe("gemma");
+    const { logits } = await model({ input_ids: ids(expected.input_ids) });
+    expect(worst(logits, expected.logits)).toBeLessThan(2e-5);
     await model.dispose();
   });
 

@@ -1,6 +1,13 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { type GgufValue, ggufBytes, temporaryFolder, write } from "../../test/checkpoints/files.ts";
+import {
+  type GgufContent,
+  type GgufValue,
+  ggufBytes,
+  temporaryFolder,
+  write,
+} from "../../test/checkpoints/files.ts";
+import { tinyGemma } from "../../test/checkpoints/tiny-gemma-gguf.ts";
 import { tinyGemma3 } from "../../test/checkpoints/tiny-gemma3-gguf.ts";
 import { ConfigError } from "../errors.ts";
 import type { Checkpoint } from "./checkpoint.ts";
@@ -9,8 +16,12 @@ import { configFromGguf } from "./gguf-config.ts";
 
 const folder = temporaryFolder();
 
-async function configOf(changes: Record<string, GgufValue | undefined> = {}) {
-  const path = write(join(folder, "model.gguf"), ggufBytes(tinyGemma3(changes)));
+function configOf(changes: Record<string, GgufValue | undefined> = {}) {
+  return configIn(tinyGemma3(changes));
+}
+
+async function configIn(content: GgufContent) {
+  const path = write(join(folder, "model.gguf"), ggufBytes(content));
   const checkpoint = await openGguf(path);
   await checkpoint.close();
   return configFromGguf(checkpoint);
@@ -67,6 +78,41 @@ describe("configFromGguf", () => {
       eos_token_id: 1,
       pad_token_id: 0,
     });
+  });
+
+  it("gives config.json's keys of Gemma", async () => {
+    const config = {
+      architectures: ["GemmaForCausalLM"],
+      model_type: "gemma",
+      vocab_size: 64,
+      hidden_size: 32,
+      num_attention_heads: 3,
+      num_key_value_heads: 1,
+      head_dim: 16,
+      num_hidden_layers: 2,
+      intermediate_size: 56,
+      max_position_embeddings: 64,
+      rms_norm_eps: 1e-6,
+      attention_bias: false,
+      tie_word_embeddings: true,
+      bos_token_id: 2,
+      eos_token_id: 1,
+      pad_token_id: 0,
+      hidden_act: "gelu_pytorch_tanh",
+      rope_parameters: { rope_type: "default", rope_theta: 10_000 },
+    };
+    expect(await configIn(await tinyGemma())).toEqual(config);
+    const changes: Record<string, GgufValue> = {
+      "gemma.rope.freq_base": { f32: 5e5 },
+      "tokenizer.ggml.eot_token_id": { u32: 107 },
+    };
+    expect(await configIn(await tinyGemma(changes))).toEqual({
+      ...config,
+      eos_token_id: [1, 107],
+      rope_parameters: { rope_type: "default", rope_theta: 500_000 },
+    });
+    const negative = configIn(await tinyGemma({ "gemma.rope.freq_base": { f32: -1 } }));
+    await expect(negative).rejects.toThrow("GGUF gemma.rope.freq_base: -1, expected a positive number");
   });
 
   it("reads what only some files store", async () => {
@@ -137,7 +183,7 @@ describe("configFromGguf", () => {
 
   it("refuses an embedding that is missing or of another width", async () => {
     await expect(configOf({ "gemma3.embedding_length": { u32: 31 } })).rejects.toThrow(
-      "GGUF token_embd.weight: rows of 32, but gemma3.embedding_length is 31",
+      "GGUF gemma3.embedding_length: is 31, but token_embd.weight has rows of 32",
     );
   });
 });

@@ -3,64 +3,101 @@ import type { Checkpoint, MetadataValue } from "./checkpoint.ts";
 
 /** Every 6th layer of Gemma 3 attends to the whole context; the file only says so when it differs. */
 const GLOBAL_LAYER_PERIOD = 6;
-/** Base of the rotary embedding in sliding layers, which most files do not store. */
-const LOCAL_ROPE_THETA = 10_000;
+/** Base of the rotary embedding where files do not store it: in Gemma, and in the sliding layers of Gemma 3. */
+const ROPE_THETA = 10_000;
+
+type Config = Record<string, unknown>;
+
+/** By `general.architecture`. */
+const architectures: ReadonlyMap<string, (checkpoint: Checkpoint, keys: GgufKeys) => Config> = new Map([
+  ["gemma", gemmaConfig],
+  ["gemma3", gemma3Config],
+]);
 
 /**
  * A GGUF file's metadata as the config.json that HF would have beside the same weights (transformers 5 spelling).
  * What llama.cpp leaves to the architecture's code is filled in.
  */
-export function configFromGguf(checkpoint: Checkpoint): Record<string, unknown> {
+export function configFromGguf(checkpoint: Checkpoint): Config {
   const { metadata } = checkpoint;
   const architecture = new GgufKeys(metadata).text("general.architecture");
-  if (architecture !== "gemma3") {
+  const makeConfig = architectures.get(architecture);
+  if (makeConfig === undefined) {
+    const known = [...architectures.keys()].map((name) => `"${name}"`).join(" or ");
     throw new ConfigError(
-      `GGUF general.architecture: "${architecture}" can't be configured, expected "gemma3"`,
+      `GGUF general.architecture: "${architecture}" can't be configured, expected ${known}`,
     );
   }
-  return gemma3Config(
-    checkpoint,
-    new GgufKeys(metadata, "gemma3."),
-    new GgufKeys(metadata, "tokenizer.ggml."),
-  );
+  return makeConfig(checkpoint, new GgufKeys(metadata, `${architecture}.`));
 }
 
-function gemma3Config(checkpoint: Checkpoint, keys: GgufKeys, tokenizer: GgufKeys): Record<string, unknown> {
-  const layers = layerCount(checkpoint, keys);
-  const size = {
-    hidden_size: keys.size("embedding_length"),
-    num_attention_heads: keys.size("attention.head_count"),
-    num_key_value_heads: keys.size("attention.head_count_kv"),
-    head_dim: keys.size("attention.key_length"),
+/** Gemma (2B, 7B). Its files do not store the base of the rotary embedding. */
+function gemmaConfig(checkpoint: Checkpoint, keys: GgufKeys): Config {
+  return {
+    architectures: ["GemmaForCausalLM"],
+    model_type: "gemma",
+    ...commonConfig(checkpoint, keys),
+    hidden_act: "gelu_pytorch_tanh",
+    rope_parameters: { ...ropeScaling(keys), rope_theta: keys.numberOr("rope.freq_base", ROPE_THETA) },
   };
-  if (size.num_attention_heads % size.num_key_value_heads !== 0) {
-    keys.fail("attention.head_count_kv", `does not divide the ${size.num_attention_heads} heads`);
-  }
-  if (keys.optionalNumber("attention.value_length", size.head_dim) !== size.head_dim) {
-    keys.fail("attention.value_length", `differs from attention.key_length, ${size.head_dim}`);
-  }
+}
+
+function gemma3Config(checkpoint: Checkpoint, keys: GgufKeys): Config {
+  const common = commonConfig(checkpoint, keys);
+  const layers = common.num_hidden_layers;
   return {
     architectures: ["Gemma3ForCausalLM"],
     model_type: "gemma3_text",
-    vocab_size: vocabSize(checkpoint, size.hidden_size),
-    ...size,
-    num_hidden_layers: layers,
+    ...common,
+    hidden_activation: "gelu_pytorch_tanh",
+    attn_logit_softcapping: null,
+    final_logit_softcapping: keys.optionalNumber("final_logit_softcapping", null),
+    query_pre_attn_scalar: queryPreAttnScalar(layers, common),
+    sliding_window: keys.size("attention.sliding_window"),
+    layer_types: layerTypes(keys, layers),
+    rope_parameters: {
+      full_attention: { ...ropeScaling(keys), rope_theta: keys.number("rope.freq_base") },
+      sliding_attention: {
+        rope_type: "default",
+        rope_theta: keys.numberOr("rope.freq_base_swa", ROPE_THETA),
+      },
+    },
+  };
+}
+
+/** What every architecture has: sizes, tokens, and whether the output layer shares the embedding's weights. */
+function commonConfig(checkpoint: Checkpoint, keys: GgufKeys) {
+  const tokenizer = new GgufKeys(checkpoint.metadata, "tokenizer.ggml.");
+  const hidden_size = keys.size("embedding_length");
+  return {
+    vocab_size: vocabSize(checkpoint, keys, hidden_size),
+    hidden_size,
+    ...headSizes(keys),
+    num_hidden_layers: layerCount(checkpoint, keys),
     intermediate_size: keys.size("feed_forward_length"),
     max_position_embeddings: keys.size("context_length"),
     rms_norm_eps: keys.number("attention.layer_norm_rms_epsilon"),
-    hidden_activation: "gelu_pytorch_tanh",
     attention_bias: false,
-    attn_logit_softcapping: null,
-    final_logit_softcapping: keys.optionalNumber("final_logit_softcapping", null),
-    query_pre_attn_scalar: queryPreAttnScalar(layers, size),
-    sliding_window: keys.size("attention.sliding_window"),
-    layer_types: layerTypes(keys, layers),
-    rope_parameters: ropeParameters(keys),
     tie_word_embeddings: !checkpoint.tensors.has("lm_head.weight"),
     bos_token_id: tokenizer.optionalNumber("bos_token_id", 2),
     eos_token_id: eosTokenIds(tokenizer),
     pad_token_id: tokenizer.optionalNumber("padding_token_id", 0),
   };
+}
+
+function headSizes(keys: GgufKeys) {
+  const sizes = {
+    num_attention_heads: keys.size("attention.head_count"),
+    num_key_value_heads: keys.size("attention.head_count_kv"),
+    head_dim: keys.size("attention.key_length"),
+  };
+  if (sizes.num_attention_heads % sizes.num_key_value_heads !== 0) {
+    keys.fail("attention.head_count_kv", `does not divide the ${sizes.num_attention_heads} heads`);
+  }
+  if (keys.optionalNumber("attention.value_length", sizes.head_dim) !== sizes.head_dim) {
+    keys.fail("attention.value_length", `differs from attention.key_length, ${sizes.head_dim}`);
+  }
+  return sizes;
 }
 
 /** Checked against the tensors before anything is made that long. */
@@ -76,13 +113,11 @@ function layerCount(checkpoint: Checkpoint, keys: GgufKeys): number {
   return layers;
 }
 
-function vocabSize(checkpoint: Checkpoint, hiddenSize: number): number {
+function vocabSize(checkpoint: Checkpoint, keys: GgufKeys, hiddenSize: number): number {
   const [vocabulary, hidden] = checkpoint.tensors.get("model.embed_tokens.weight")?.shape ?? [];
   if (vocabulary === undefined) throw new ConfigError("GGUF token_embd.weight: missing");
   if (hidden !== hiddenSize) {
-    throw new ConfigError(
-      `GGUF token_embd.weight: rows of ${hidden}, but gemma3.embedding_length is ${hiddenSize}`,
-    );
+    keys.fail("embedding_length", `is ${hiddenSize}, but token_embd.weight has rows of ${hidden}`);
   }
   return vocabulary;
 }
@@ -105,20 +140,12 @@ function layerTypes(keys: GgufKeys, layers: number): string[] {
   return Array.from({ length: layers }, (_, i) => (isSliding(i) ? "sliding_attention" : "full_attention"));
 }
 
-function ropeParameters(keys: GgufKeys): Record<string, Record<string, unknown>> {
+function ropeScaling(keys: GgufKeys): Config {
   const type = keys.value("rope.scaling.type") ?? "none";
   const factor = keys.optionalNumber("rope.scaling.factor", 1);
   if (type !== "none" && type !== "linear")
-    keys.fail("rope.scaling.type", `"${type}" is not known for Gemma 3`);
-  const scaling =
-    type === "linear" && factor !== 1 ? { rope_type: "linear", factor } : { rope_type: "default" };
-  return {
-    full_attention: { ...scaling, rope_theta: keys.number("rope.freq_base") },
-    sliding_attention: {
-      rope_type: "default",
-      rope_theta: keys.optionalNumber("rope.freq_base_swa", LOCAL_ROPE_THETA),
-    },
-  };
+    keys.fail("rope.scaling.type", `"${type}" is not known for Gemma`);
+  return type === "linear" && factor !== 1 ? { rope_type: "linear", factor } : { rope_type: "default" };
 }
 
 /** Instruction-tuned files name <end_of_turn> apart from <eos>; HF's configs list both. */
@@ -164,6 +191,11 @@ class GgufKeys {
   size(key: string): number {
     const value = this.number(key);
     return Number.isSafeInteger(value) ? value : this.fail(key, `${value}, expected an integer`);
+  }
+
+  /** As `number`, or `otherwise` where the file says nothing. */
+  numberOr(key: string, otherwise: number): number {
+    return this.value(key) === undefined ? otherwise : this.number(key);
   }
 
   optionalNumber<T>(key: string, otherwise: T): number | T {

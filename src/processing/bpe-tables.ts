@@ -119,10 +119,12 @@ function indexMerges({ left, right }: Merges): Uint32Array {
   return slots;
 }
 
+/** The vocabularies of Gemma 1 and 2 have a tab where the byte <0x09> would be: an ASCII character is its own byte. */
 function findByteTokens(index: TokenIndex): Uint32Array {
   return Uint32Array.from({ length: 256 }, (_, byte) => {
     const name = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
-    const id = findText(index, name);
+    const named = findText(index, name);
+    const id = named === -1 && byte < 0x80 ? findText(index, String.fromCharCode(byte)) : named;
     if (id === -1) throw new CheckpointError(`tokenizer: the vocabulary has no byte token ${name}`);
     return id;
   });

@@ -44,6 +44,20 @@ const texts = fc
   .map((parts) => parts.join(""));
 
 describe("GemmaBpe", () => {
+  it("takes the tab itself where Gemma 1 and 2 have it in place of its byte", () => {
+    const { "<0x09>": tab, "\t": _none, ...others } = json.model.vocab;
+    const older = { ...json, model: { ...json.model, vocab: { ...others, "\t": tab! } } } as unknown as Json;
+    const tables = tablesFromJson(older, config, "tokenizer.json")!;
+    const [ours, theirs] = [new GemmaBpe(tables), new Tokenizer(older, config)];
+    for (const text of ["\t", "a\tb \t\u0001\t\t"]) {
+      const ids = ours.encode(text);
+      expect(ids).toEqual(theirs.encode(text, { add_special_tokens: false }).ids);
+      expect(ours.decode(ids)).toBe(text);
+    }
+    const half = others["<0xE2>"]!;
+    expect(ours.decode([half, tab!])).toBe("\ufffd\t");
+  });
+
   it("gives the ids and the text of @huggingface/tokenizers", () => {
     fc.assert(
       fc.property(texts, (text) => {

@@ -34,7 +34,9 @@ export class GemmaBpe implements TokenizerEngine {
     this.specialIds = [...tables.addedIds].filter((_, i) => tables.addedSpecial[i] === 1);
     this.#merger = new WordMerger(tables);
     this.#glue = new Set([...tables.glue, SPACE_UNIT]);
-    this.#bytes = new Map([...tables.byteIds].map((id, byte) => [id, byte]));
+    const bytes = [...tables.byteIds].map((id, byte): [number, number] => [id, byte]);
+    // A character that stands for a byte is text like any other when it is decoded.
+    this.#bytes = new Map(bytes.filter(([id]) => this.tokenOf(id)!.startsWith("<0x")));
     for (let node = tables.trieStart[0]!; node < tables.trieStart[1]!; node++) {
       this.#firstNodes[tables.trieLabels[node]!] = node;
     }

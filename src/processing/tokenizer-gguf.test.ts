@@ -86,6 +86,22 @@ describe("tokenizerFromGguf", () => {
     });
   });
 
+  it("reads Gemma 1: no tab but its byte, an unknown token, and turns that are stored like words", () => {
+    const changed = metadata();
+    const tokens = (changed.get("tokenizer.ggml.tokens") as unknown as { toArray(): string[] }).toArray();
+    const types = changed.get("tokenizer.ggml.token_type") as Int32Array;
+    types[3] = 2;
+    const turn = tokens.length - 1;
+    const old = tokens.with(turn, "<start_of_turn>").with(turn - 1, "\t\t");
+    changed.set("tokenizer.ggml.tokens", { length: old.length, toArray: () => [...old] } as never);
+    const gemma1 = new GemmaBpe(tokenizerFromGguf(changed, "model.gguf").tables);
+    const tab = old.indexOf("<0x09>");
+    expect(gemma1.encode("\t")).toEqual([tab]);
+    expect(gemma1.encode("\t\ta<unk><start_of_turn>\t")).toEqual([turn - 1, old.indexOf("a"), 3, turn, tab]);
+    expect(gemma1.specialIds).toEqual([0, 1, 2, 3, turn]);
+    expect(gemma1.decode([old.indexOf("<0xE2>"), tab])).toBe("\ufffd\t");
+  });
+
   it("refuses metadata that does not fit together", () => {
     const changes: [string, MetadataValue][] = [
       ["tokenizer.ggml.model", "gpt2"],

@@ -15,6 +15,7 @@ import { NO_MAX_LENGTH, type TokenizerSettings } from "./tokenizer-settings.ts";
 type Metadata = ReadonlyMap<string, MetadataValue>;
 
 /** tokenizer.ggml.token_type, as in llama.cpp's llama_token_type. */
+const UNKNOWN = 2;
 const CONTROL = 3;
 const USER_DEFINED = 4;
 const BYTE = 6;
@@ -42,7 +43,10 @@ const ID_KEYS = {
 };
 
 /** Control tokens without a meaning: HF does not mark them as special. */
-const UNUSED = /^<unused\d+>$/;
+const UNUSED = /^(<unused\d+>|<2mass>|\[@BOS@\])$/;
+
+/** Tokens of the chat, which the first converters for Gemma stored like words. */
+const TURN = /^<(start|end)_of_turn>$/;
 
 /** Tables and settings from the metadata of a GGUF file with a SentencePiece vocabulary ("llama"). */
 export function tokenizerFromGguf(
@@ -65,14 +69,22 @@ export function tokenizerFromGguf(
   }
   // Runs of spaces are stored as such, where the vocabulary means ▁.
   const tokens = stored.map((token) => token.replaceAll(" ", SPACE));
+  nameTab(tokens);
   const added: AddedToken[] = [];
-  for (let id = 0; id < tokens.length; id++) {
-    if (types[id] !== CONTROL && types[id] !== USER_DEFINED) continue;
-    added.push({ id, content: tokens[id]!, special: types[id] === CONTROL && !UNUSED.test(tokens[id]!) });
+  for (const [id, content] of tokens.entries()) {
+    const control = types[id] === CONTROL || types[id] === UNKNOWN || TURN.test(content);
+    if (control || types[id] === USER_DEFINED)
+      added.push({ id, content, special: control && !UNUSED.test(content) });
   }
   const index = indexTokens(tokens);
   const tables = buildBpeTables(tokens, index, deriveMerges(tokens, index, scores, types), added);
   return { tables, settings: readSettings(metadata, tokens, index, file) };
+}
+
+/** The vocabularies of Gemma 1 and 2 have the tab only as a byte, but runs of tabs as tokens; HF's converter renames it. */
+function nameTab(tokens: string[]): void {
+  const byte = tokens.indexOf("<0x09>");
+  if (byte !== -1 && !tokens.includes("\t")) tokens[byte] = "\t";
 }
 
 /**
