@@ -84,7 +84,7 @@ describe("a repository of a Flax model", () => {
     await start(flax);
     const model = await pull();
     expect((await readdir(model.path)).sort()).toEqual(Object.keys(flax).sort());
-    expect(model.description).toContain(`${ID} (flax)`);
+    expect(model.description).toContain(`${ID} (Flax)`);
     expect((await pull({ local_files_only: true })).path).toBe(model.path);
   });
 
