@@ -17,8 +17,11 @@ export interface ProgressInfo {
 
 export type ProgressCallback = (info: ProgressInfo) => void;
 
+/** Torch's names of dtypes. */
+export type TorchDtype = keyof typeof TORCH_DTYPES;
+
 /** Storage of the weights, for all parts or part by part. */
-export type DtypeOption = WeightDtype | Readonly<Record<string, WeightDtype>>;
+export type DtypeOption = WeightDtype | TorchDtype | Readonly<Record<string, WeightDtype | TorchDtype>>;
 
 /** Options of every `from_pretrained`; names are Transformers.js' and HF's. */
 export interface PretrainedOptions {
@@ -116,18 +119,20 @@ export function modelOptions(options: PretrainedOptions, call: string): ModelOpt
   };
 }
 
-/** HF's and torch's spellings of the same storage. */
+const TORCH_DTYPES = {
+  float32: "fp32",
+  "torch.float32": "fp32",
+  float16: "fp16",
+  "torch.float16": "fp16",
+  bfloat16: "bf16",
+  "torch.bfloat16": "bf16",
+  int8: "q8",
+} as const;
+
 function normalDtype(value: unknown): unknown {
-  const names: Readonly<Record<string, WeightDtype>> = {
-    float32: "fp32",
-    "torch.float32": "fp32",
-    float16: "fp16",
-    "torch.float16": "fp16",
-    bfloat16: "bf16",
-    "torch.bfloat16": "bf16",
-    int8: "q8",
-  };
-  return typeof value === "string" && Object.hasOwn(names, value) ? names[value] : value;
+  return typeof value === "string" && Object.hasOwn(TORCH_DTYPES, value)
+    ? TORCH_DTYPES[value as TorchDtype]
+    : value;
 }
 
 function chooseDevice(value: string | undefined): Device {

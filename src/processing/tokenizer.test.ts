@@ -44,7 +44,9 @@ describe("GemmaTokenizer", () => {
 
   it("takes HF's return_tensors for tensors", () => {
     expect(tokenizer("one", { return_tensors: "pt" }).input_ids).toBeInstanceOf(Tensor);
-    expect(tokenizer("one", { return_tensors: null, return_tensor: false })).toEqual(tokenizer("one", arrays));
+    expect(tokenizer("one", { return_tensors: null, return_tensor: false })).toEqual(
+      tokenizer("one", arrays),
+    );
     expect(() => tokenizer("one", { return_tensors: "torch" })).toThrow(/return_tensors: expected "pt"/);
     expect(() => tokenizer("one", { ...arrays, return_tensors: "pt" })).toThrow(InputError);
     const messages = [{ role: "user", content: "one" }];
