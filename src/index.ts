@@ -1,4 +1,5 @@
 /** lapidary's public API: Transformers.js' names and call forms, then HF Python's where Transformers.js has none. */
+export type { AdapterOption, LoadAdapterOptions } from "./api/adapter-files.ts";
 export { AttentionMaskPicture } from "./api/attention-mask-picture.ts";
 export {
   type AttentionMasks,

@@ -10,6 +10,7 @@ import { layerCaches, type TextConfig } from "../models/text-config.ts";
 import { alignHeadDim } from "../nn/head-dim.ts";
 import { bind } from "../nn/module.ts";
 import type { Device, Engine, Session } from "../runtime/session.ts";
+import type { Adapters } from "./adapters.ts";
 import { createPreparedSession } from "./prepared-session.ts";
 
 /** What a decoder is built from. */
@@ -21,6 +22,7 @@ export interface DecoderParts {
   readonly weights: WeightSource;
   /** The pack that the quantised weights lie in. */
   readonly pack?: string | undefined;
+  readonly adapters: Adapters;
 }
 
 export interface EngineOptions {
@@ -50,6 +52,8 @@ export class DecoderSessions implements DecoderModel {
   readonly #parts: DecoderParts;
   readonly #options: EngineOptions;
   readonly #sessions: Map<string, Promise<Session>> = new Map();
+  /** The layers that the sessions have room for an adapter beside. */
+  #slots: ReadonlySet<string>;
 
   constructor(parts: DecoderParts, options: EngineOptions) {
     bind(parts.module, parts.weights);
@@ -63,6 +67,7 @@ export class DecoderSessions implements DecoderModel {
     this.rope = ropeSpecs(config);
     this.#parts = parts;
     this.#options = options;
+    this.#slots = parts.adapters.slots;
   }
 
   session(variant: GraphVariant): Promise<Session> {
@@ -75,7 +80,7 @@ export class DecoderSessions implements DecoderModel {
   /** The session of the embedding alone: `input_ids` [batch, seq] to `inputs_embeds` [batch, seq, hidden_size]. */
   embedding(): Promise<Session> {
     return this.#once("embedding", () => {
-      const graph = new Graph("lapidary");
+      const graph = this.#newGraph();
       this.#parts.module.traceEmbedding(graph);
       return this.#create(graph, this.#serialize(graph), false);
     });
@@ -94,7 +99,13 @@ export class DecoderSessions implements DecoderModel {
       if (session.status === "fulfilled") await session.value.dispose();
   }
 
-  #once(key: string, make: () => Promise<Session>): Promise<Session> {
+  async #once(key: string, make: () => Promise<Session>): Promise<Session> {
+    const { adapters } = this.#parts;
+    if (adapters.slots !== this.#slots) {
+      this.#slots = adapters.slots;
+      // Before the next is made, so that the weights are in memory once.
+      await this.dispose();
+    }
     let session = this.#sessions.get(key);
     if (session === undefined) {
       session = make();
@@ -102,13 +113,18 @@ export class DecoderSessions implements DecoderModel {
       // A failure is not for good: the next call tries again.
       session.catch(() => this.#sessions.delete(key));
     }
-    return session;
+    return adapters.over(await session);
   }
 
   #build(variant: GraphVariant): { graph: Graph; model: Uint8Array; externalDataFolder: string } {
-    const graph = new Graph("lapidary");
+    const graph = this.#newGraph();
     this.#parts.module.trace(graph, this.hidden_size, variant);
     return { graph, ...this.#serialize(graph) };
+  }
+
+  #newGraph(): Graph {
+    this.#parts.adapters.prepareTrace();
+    return new Graph("lapidary");
   }
 
   #serialize(graph: Graph): { model: Uint8Array; externalDataFolder: string } {

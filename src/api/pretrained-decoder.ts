@@ -11,6 +11,15 @@ import type { TextConfig } from "../models/text-config.ts";
 import type { Device } from "../runtime/session.ts";
 import { Tensor } from "../tensor.ts";
 import {
+  adaptableLayers,
+  DEFAULT_ADAPTER,
+  findAdapter,
+  LOAD_ADAPTER_OPTIONS,
+  type LoadAdapterOptions,
+  readAdapter,
+} from "./adapter-files.ts";
+import { Adapters, type AdapterWeights } from "./adapters.ts";
+import {
   type DecoderForwardInputs,
   type DecoderForwardResult,
   type ForwardWants,
@@ -60,6 +69,9 @@ export class TextModelCore<Config extends TextConfig> {
   readonly generation_config: JsonObject | undefined;
   readonly weightBytes: ReadonlyMap<string, number>;
   readonly logits_size: number;
+  readonly adapters: Adapters;
+  /** Reads an adapter that is to run beside the weights. */
+  readonly readAdapter: (path: string, options: LoadAdapterOptions) => Promise<AdapterWeights>;
   readonly sessions: DecoderSessions;
   readonly decoder: TransformerDecoder;
 
@@ -72,9 +84,16 @@ export class TextModelCore<Config extends TextConfig> {
     this.generation_config = loaded.generation_config;
     this.weightBytes = weights.bytesByStorage;
     this.logits_size = logits_size;
+    const layers = adaptableLayers(module);
+    this.adapters = new Adapters(layers);
+    if (loaded.adapter !== undefined) this.adapters.add(loaded.adapter.name, loaded.adapter.weights);
+    this.readAdapter = async (path, where) => {
+      const adapter = await findAdapter(path, loaded.base, where);
+      return readAdapter(adapter, layers).finally(() => adapter.checkpoint.close());
+    };
     const threads = options.threads === undefined ? {} : { threads: options.threads };
     this.sessions = new DecoderSessions(
-      { config, module, logits_size, weights: weights.weights, pack: weights.pack },
+      { config, module, logits_size, weights: weights.weights, pack: weights.pack, adapters: this.adapters },
       { engine, device: options.device, ...threads },
     );
     this.decoder = new TransformerDecoder(this.sessions);
@@ -132,6 +151,43 @@ export abstract class PretrainedDecoder<Config extends TextConfig, Output> exten
       await run.run(undefined);
       return new Tensor("float32", vectors, shape);
     };
+  }
+
+  /**
+   * Loads a LoRA adapter, a folder or a hub id, to run beside the weights, and chooses it. Wait for running calls
+   * first: the engine's session is made anew where the adapter changes layers that no other changes.
+   */
+  async load_adapter(
+    path: string,
+    adapter_name: string = DEFAULT_ADAPTER,
+    options: LoadAdapterOptions = {},
+  ): Promise<void> {
+    rejectUnknownOptions(options, LOAD_ADAPTER_OPTIONS, "load_adapter");
+    await this.core.adapters.load(adapter_name, () => this.core.readAdapter(path, options));
+  }
+
+  /** Chooses the adapter, or several that add up, that runs from the next call on. */
+  set_adapter(adapter_name: string | readonly string[]): void {
+    this.core.adapters.choose(typeof adapter_name === "string" ? [adapter_name] : adapter_name);
+  }
+
+  /** Runs the weights alone until `enable_adapters`. */
+  disable_adapters(): void {
+    this.core.adapters.enable(false);
+  }
+
+  enable_adapters(): void {
+    this.core.adapters.enable(true);
+  }
+
+  /** Names of the chosen adapters, also while they are disabled. */
+  active_adapters(): string[] {
+    return this.core.adapters.active;
+  }
+
+  /** Forgets adapters; where no chosen one is left, the first of the others is chosen. */
+  delete_adapter(adapter_names: string | readonly string[]): void {
+    this.core.adapters.remove(typeof adapter_names === "string" ? [adapter_names] : adapter_names);
   }
 
   /** As in HF; a model stays on the device that it was loaded on. */

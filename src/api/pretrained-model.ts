@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { cacheFolder } from "../cache-folder.ts";
 import type { Checkpoint } from "../checkpoints/checkpoint.ts";
+import type { AdaptedBase } from "../checkpoints/lora.ts";
 import { type LoadedWeights, loadWeights, type PackOptions } from "../checkpoints/pack.ts";
 import type { WeightRequest } from "../checkpoints/pack-plan.ts";
 import type { JsonObject } from "../models/config-reader.ts";
@@ -8,6 +9,14 @@ import { Embedding } from "../nn/linear.ts";
 import { type Module, namedModules, namedParameters } from "../nn/module.ts";
 import { loadEngine } from "../runtime/engine.ts";
 import type { Engine } from "../runtime/session.ts";
+import {
+  adaptableLayers,
+  type FoundAdapter,
+  findAdapterOption,
+  mergeAdapter,
+  readAdapter,
+} from "./adapter-files.ts";
+import type { AdapterWeights } from "./adapters.ts";
 import { ModelFiles } from "./model-files.ts";
 import { type ModelOptions, modelOptions, type PretrainedOptions } from "./options.ts";
 
@@ -21,6 +30,10 @@ export interface LoadedModel {
   readonly options: ModelOptions;
   /** One line: where the weights came from. */
   readonly source: string;
+  /** What adapters are checked against. */
+  readonly base: AdaptedBase;
+  /** An adapter that was asked for beside the weights. */
+  readonly adapter: { readonly name: string; readonly weights: AdapterWeights } | undefined;
 }
 
 /** How a class reads a model's files. */
@@ -45,9 +58,14 @@ export async function loadModel(
   ]);
   try {
     const config = (options.config as JsonObject | undefined) ?? (await files.config());
-    const request = weightRequest(reader.module(config), checked);
+    const module = reader.module(config);
+    const request = weightRequest(module, checked);
     const checkpoint = reader.checkpoint(await files.checkpoint());
-    const weights = await loadWeights(checkpoint, request, packOptions(id, options));
+    const adapter = await findAdapterOption(options, request, call);
+    const pack = packOptions(id, options);
+    const { weights, beside } = await loadAdapted(checkpoint, adapter, module, request, pack).finally(() =>
+      adapter?.lora.checkpoint.close(),
+    );
     const generation_config = await files.json("generation_config.json");
     options.progress_callback?.({ status: "ready", name: id });
     return {
@@ -58,10 +76,31 @@ export async function loadModel(
       engine,
       options: checked,
       source: files.resolved.description,
+      base: request,
+      adapter: beside,
     };
   } finally {
     await files.close();
   }
+}
+
+/** The weights, with the adapter merged into them or read beside them. */
+async function loadAdapted(
+  checkpoint: Checkpoint,
+  adapter: FoundAdapter | undefined,
+  module: Module,
+  request: WeightRequest,
+  pack: PackOptions,
+): Promise<{ weights: LoadedWeights; beside: LoadedModel["adapter"] }> {
+  if (adapter === undefined)
+    return { weights: await loadWeights(checkpoint, request, pack), beside: undefined };
+  const { lora, merge, name } = adapter;
+  if (merge) {
+    const merged = mergeAdapter(checkpoint, lora, module);
+    return { weights: await loadWeights(merged, request, pack), beside: undefined };
+  }
+  const beside = { name, weights: await readAdapter(lora, adaptableLayers(module)) };
+  return { weights: await loadWeights(checkpoint, request, pack), beside };
 }
 
 /** Every parameter below `module`, which of them run together, and which are tables. */

@@ -43,6 +43,13 @@ export interface TensorSlice {
   readonly pieces?: readonly { readonly offset: number; readonly length: number }[];
   /** llama.cpp stores the norm weights of Gemma with 1 added: the true value is the stored one minus 1. */
   readonly storedPlusOne?: boolean;
+  /** Numbers that are computed while they are read, as `dtype`; `file` and `offset` are those of their origin. */
+  readonly computed?: {
+    /** How the origin is stored: the precision to keep where no other is asked for. */
+    readonly from: CheckpointDtype;
+    /** Changes whenever the computation does. */
+    readonly identity: string;
+  };
 }
 
 /** A set of named tensors and what its files say about them. */

@@ -85,7 +85,7 @@ function chooseTarget(slice: TensorSlice, shape: readonly number[], request: Wei
 }
 
 function keepPrecision(slice: TensorSlice, shape: readonly number[], table: boolean): Target {
-  const layout = layoutOf(slice.dtype);
+  const layout = layoutOf(slice.computed?.from ?? slice.dtype);
   return layout === undefined ? asFloat(slice, "float32") : quantised(layout, shape, table);
 }
 
@@ -98,9 +98,10 @@ function asFloat(slice: TensorSlice, dtype: FloatDtype): Target {
   return { kind: FLOATS[slice.dtype] === dtype && liesReady(slice) ? "direct" : "float", dtype };
 }
 
-/** Whether the file holds the numbers in PyTorch's order, in one piece, at an address that suits them. */
-function liesReady({ transposed, pieces, offset, dtype }: TensorSlice): boolean {
-  return transposed !== true && pieces === undefined && offset % BLOCK_GEOMETRY[dtype].blockBytes === 0;
+/** Whether the file holds the very numbers, in PyTorch's order, in one piece, at an address that suits them. */
+function liesReady({ transposed, pieces, computed, offset, dtype }: TensorSlice): boolean {
+  if (transposed === true || pieces !== undefined || computed !== undefined) return false;
+  return offset % BLOCK_GEOMETRY[dtype].blockBytes === 0;
 }
 
 /** Rows of a table must be whole blocks for the kernel that reads them. */

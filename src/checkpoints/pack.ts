@@ -102,8 +102,11 @@ async function packKey(checkpoint: Checkpoint, plan: readonly PlannedWeight[]): 
     const { size, mtimeMs } = await stat(file);
     hash.update(`${file}\n${size}\n${mtimeMs}\n`);
   }
-  for (const { key, slice, target } of plan)
-    hash.update(JSON.stringify([key, slice.offset, slice.dtype, target]));
+  for (const { key, slice, target } of plan) {
+    const { offset, dtype, computed } = slice;
+    hash.update(JSON.stringify([key, offset, dtype, target]));
+    if (computed !== undefined) hash.update(computed.identity);
+  }
   return hash.digest("hex").slice(0, 40);
 }
 

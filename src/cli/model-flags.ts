@@ -17,6 +17,7 @@ export interface ModelFlags {
   readonly source?: "auto" | "hub" | "pypi";
   readonly cacheDir?: string;
   readonly offline?: boolean;
+  readonly adapter?: string;
 }
 
 /** Adds them; commands that take the model as an argument have no --model. */
@@ -34,7 +35,8 @@ export function addModelFlags(command: Command, model: "flag" | "positional" = "
         "--device <device>",
         "cpu, cuda or webgpu; 0 is the first accelerator, or the processor where there is none",
       )
-      .option("--threads <count>", "threads of the processor", positiveInteger);
+      .option("--threads <count>", "threads of the processor", positiveInteger)
+      .option("--adapter <path>", "a LoRA adapter, folder or hub id, to merge into the weights");
   }
   command
     .option("--revision <revision>", "branch, tag or commit of a hub repository")
@@ -53,6 +55,7 @@ export function pretrainedOptions(flags: ModelFlags): PretrainedOptions {
     ...(flags.file === undefined ? {} : { file: flags.file }),
     ...(flags.source === undefined ? {} : { source: flags.source }),
     ...(flags.cacheDir === undefined ? {} : { cache_dir: flags.cacheDir }),
+    ...(flags.adapter === undefined ? {} : { adapter: flags.adapter }),
     ...(flags.offline === true ? { local_files_only: true } : {}),
   };
 }

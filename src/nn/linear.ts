@@ -3,12 +3,15 @@ import { add, cast, linear, linearNBits } from "../graph/ops/math.ts";
 import { gather, gatherNBits, split } from "../graph/ops/shape.ts";
 import type { FileRange, FloatWeight, InlineWeight, NBitsWeight, Weight } from "../graph/weights.ts";
 import { inlineWeight } from "./inline.ts";
+import { addLowRank, addLowRankRows } from "./lora.ts";
 import { Module, Parameter } from "./module.ts";
 
 /** A linear layer: x [.., in_features] → [.., out_features]. */
 export class Linear extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter | undefined;
+  /** Whether the next graph gets an adapter beside this layer. */
+  adapted = false;
 
   constructor(in_features: number, out_features: number, { bias = false }: { readonly bias?: boolean } = {}) {
     super();
@@ -17,19 +20,21 @@ export class Linear extends Module {
   }
 
   forward(x: Value): Value {
-    return this.addBias(applyWeight(x, this.weight.path, this.weight.weight));
+    return this.finish(x, applyWeight(x, this.weight.path, this.weight.weight));
   }
 
-  /** What follows the multiplication by the weight. */
-  addBias(product: Value): Value {
-    if (this.bias === undefined) return product;
-    return add(product, inlineWeight(product.graph, this.bias));
+  /** What follows the multiplication of `x` by the weight. */
+  finish(x: Value, product: Value): Value {
+    const y = this.bias === undefined ? product : add(product, inlineWeight(product.graph, this.bias));
+    return this.adapted ? addLowRank(x, y, this.path) : y;
   }
 }
 
 /** A table of vectors, [num_embeddings, embedding_dim]; with `project` also the output layer that shares it. */
 export class Embedding extends Module {
   readonly weight: Parameter;
+  /** Whether the next graph gets an adapter beside the look-up; `project` goes without, as in PEFT. */
+  adapted = false;
 
   constructor(num_embeddings: number, embedding_dim: number) {
     super();
@@ -38,6 +43,11 @@ export class Embedding extends Module {
 
   /** The vectors of ids [..]: float32 [.., embedding_dim]. */
   forward(ids: Value): Value {
+    const rows = this.#lookUp(ids);
+    return this.adapted ? addLowRankRows(ids, rows, this.path) : rows;
+  }
+
+  #lookUp(ids: Value): Value {
     const { weight, path } = this.weight;
     if (weight.kind === "nbits") {
       const { codes, scales } = nbitsValues(ids.graph, path, weight, "table");
@@ -65,7 +75,7 @@ export function linearGroup(x: Value, layers: readonly Linear[]): Value[] {
   if (fused === undefined) return layers.map((layer) => layer.forward(x));
   const path = layers.map((layer) => layer.weight.path).join("+");
   const sizes = layers.map((layer) => layer.weight.shape[0]!);
-  return split(applyWeight(x, path, fused), sizes).map((part, i) => layers[i]!.addBias(part));
+  return split(applyWeight(x, path, fused), sizes).map((part, i) => layers[i]!.finish(x, part));
 }
 
 function applyWeight(x: Value, path: string, weight: Weight): Value {
