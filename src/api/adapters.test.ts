@@ -6,7 +6,7 @@ import { readFloat32 } from "../checkpoints/lora.ts";
 import { openSafetensors } from "../checkpoints/safetensors.ts";
 import { Tensor } from "../tensor.ts";
 import { AutoModelForCausalLM } from "./auto.ts";
-import type { Gemma3ForCausalLM } from "./gemma3.ts";
+import type { CausalLM } from "./causal-lm.ts";
 import type { PretrainedOptions } from "./options.ts";
 
 const FIXTURES = resolve(import.meta.dirname, "../../test/fixtures");
@@ -36,11 +36,11 @@ afterAll(async () => {
   await rm(cache, { recursive: true, force: true });
 });
 
-function load(options: PretrainedOptions = {}): Promise<Gemma3ForCausalLM> {
+function load(options: PretrainedOptions = {}): Promise<CausalLM> {
   return AutoModelForCausalLM.from_pretrained(BASE, options);
 }
 
-async function logitsOf(model: Gemma3ForCausalLM): Promise<number[]> {
+async function logitsOf(model: CausalLM): Promise<number[]> {
   const { logits } = await model({ input_ids, logits_to_keep: 3, use_cache: false });
   return [...(logits.data as Float32Array)];
 }
@@ -50,7 +50,7 @@ function worst(a: readonly number[], b: readonly number[]): number {
   return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0);
 }
 
-async function expectResults(model: Gemma3ForCausalLM, name: string): Promise<void> {
+async function expectResults(model: CausalLM, name: string): Promise<void> {
   expect(worst(await logitsOf(model), expected.get(name)!)).toBeLessThan(1e-4);
   const sequences = await model.generate({
     input_ids,
@@ -81,7 +81,7 @@ describe("a merged adapter", () => {
 });
 
 describe("adapters beside a model", () => {
-  let model: Gemma3ForCausalLM;
+  let model: CausalLM;
   let plain: number[];
   beforeAll(async () => {
     model = await load();

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
@@ -73,4 +73,41 @@ describe.skipIf(process.platform === "win32")("prepared sessions", () => {
     expect(await logits({})).toEqual(plain);
     expect((await readdir(packs)).filter((name) => name.includes(".tmp"))).toEqual([]);
   });
+
+  it("are lent to other graphs of the same weights", async () => {
+    const packs = join(folder, "cache", "packs");
+    await rm(packs, { recursive: true });
+    const plain = await logits({});
+    const adapter = { path: await writeAdapter(), merge: false };
+    expect(await logits({ adapter })).toEqual(plain);
+    const names = await readdir(packs);
+    expect(names.filter((name) => name.endsWith(".onnx"))).toHaveLength(1);
+    // Without the prepared weights, which come last, the numbers are others.
+    const pack = join(packs, names.find((name) => name.endsWith(".safetensors"))!);
+    const { size } = await stat(pack);
+    await truncate(pack, size - 32 * 2 ** 20);
+    await truncate(pack, size);
+    expect(await logits({ adapter })).not.toEqual(plain);
+  });
+
+  /** One whose B is zero, as before training. */
+  async function writeAdapter(): Promise<string> {
+    const path = join(folder, "adapter");
+    await mkdir(path);
+    await writeFile(
+      join(path, "adapter_config.json"),
+      JSON.stringify({ peft_type: "LORA", r: 2, target_modules: ["layers.0.self_attn.q_proj"] }),
+    );
+    const tensor = (part: string, shape: [number, number], value: number) => ({
+      name: `base_model.model.model.layers.0.self_attn.q_proj.lora_${part}.weight`,
+      dtype: "F32" as const,
+      shape,
+      data: [new Uint8Array(new Float32Array(shape[0] * shape[1]).fill(value).buffer)],
+    });
+    await writeSafetensors(join(path, "adapter_model.safetensors"), [
+      tensor("A", [2, CONFIG.hidden_size], 1),
+      tensor("B", [CONFIG.num_attention_heads * CONFIG.head_dim, 2], 0),
+    ]);
+    return path;
+  }
 });

@@ -4,9 +4,9 @@
  * weights in their pack, they are mapped instead: pages of a file, which the system can take back.
  */
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, readFile, rm } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { cpus } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { checkRoom } from "../checkpoints/disk.ts";
 import { withLock } from "../checkpoints/file-lock.ts";
 import { appendPrepared, type Stretch } from "../checkpoints/pack-append.ts";
@@ -38,19 +38,24 @@ export interface PreparedSource {
 
 type LocatedOptions = SessionOptions & { readonly externalDataFolder: string };
 
-/** A session over prepared weights, which are prepared first where they are not; a pack keeps one preparation. */
+/**
+ * A session over prepared weights, which are prepared first where they are not. A pack keeps one preparation; other
+ * graphs of the same weights (with room for adapters, say) borrow it.
+ */
 export async function createPreparedSession(
   engine: Engine,
   options: LocatedOptions,
   source: PreparedSource,
 ): Promise<Session> {
-  const file = `${source.pack}.${preparedKey(engine, options)}.onnx`;
+  const machine = `${source.pack}.${machineKey(engine, options)}-`;
+  const file = `${machine}${shortHash(options.model)}.onnx`;
   const found = await openPrepared(engine, options, file);
   if (found !== undefined) return found;
   return withLock(
     `${source.pack}.lock`,
     async () => {
-      const meanwhile = await openPrepared(engine, options, file);
+      const meanwhile =
+        (await openPrepared(engine, options, file)) ?? (await openBorrowed(engine, options, machine));
       if (meanwhile !== undefined) return meanwhile;
       await prepare(engine, options, source, file);
       return (await openPrepared(engine, options, file)) ?? engine.createSession(options);
@@ -72,6 +77,29 @@ async function openPrepared(
     options.signal?.throwIfAborted();
     // Damaged, or of a pack that was made anew since: the session is made from the weights themselves.
     await rm(file, { force: true });
+    return undefined;
+  }
+}
+
+/** A session of this graph over what another graph of the same weights was prepared with. */
+async function openBorrowed(
+  engine: Engine,
+  options: LocatedOptions,
+  machine: string,
+): Promise<Session | undefined> {
+  const names = await readdir(dirname(machine)).catch((): string[] => []);
+  const lender = names.find((name) => name.startsWith(basename(machine)) && name.endsWith(".onnx"));
+  if (lender === undefined) return undefined;
+  try {
+    const lent = new Map<string, ExternalEntries>();
+    mapExternalData(await readFile(join(dirname(machine), lender)), (name, entries) => {
+      lent.set(name, entries);
+      return entries;
+    });
+    const model = mapExternalData(options.model, (name, entries) => lent.get(name) ?? entries);
+    return await engine.createSession({ ...options, model });
+  } catch {
+    options.signal?.throwIfAborted();
     return undefined;
   }
 }
@@ -161,10 +189,11 @@ function byteCount(entries: ExternalEntries, key: string): number {
 }
 
 /** Re-laid weights suit one engine build and one kind of processor. */
-function preparedKey(engine: Engine, options: SessionOptions): string {
-  const hash = createHash("sha256").update(
-    `lapidary prepared ${FORMAT_VERSION}\n${engine.name}\n${process.arch}\n${cpus()[0]?.model}\n`,
-  );
-  hash.update(JSON.stringify([options.optimization, options.config]));
-  return hash.update(options.model).digest("hex").slice(0, 16);
+function machineKey(engine: Engine, { optimization, config }: SessionOptions): string {
+  const machine = [engine.name, process.arch, cpus()[0]?.model, optimization, config];
+  return shortHash(`lapidary prepared ${FORMAT_VERSION}\n${JSON.stringify(machine)}`);
+}
+
+function shortHash(data: string | Uint8Array): string {
+  return createHash("sha256").update(data).digest("hex").slice(0, 16);
 }

@@ -126,7 +126,7 @@ function addRows(values: Float32Array, width: number, first: number, factors: Fa
   const delta = new Float64Array(width);
   for (let at = 0, row = first; at < values.length; at += width, row++) {
     delta.fill(0);
-    for (let k = 0; k < layer.rank; k++) addScaled(delta, factors, k, factors.weights[row * layer.rank + k]!);
+    for (let k = 0; k < layer.rank; k += 4) addFour(delta, factors, row, k);
     let squares = 0;
     for (let i = 0; i < width; i++) {
       const sum = values[at + i]! + delta[i]!;
@@ -139,7 +139,14 @@ function addRows(values: Float32Array, width: number, first: number, factors: Fa
   }
 }
 
-function addScaled(delta: Float64Array, { rows }: Factors, k: number, weight: number): void {
-  const start = k * delta.length;
-  for (let i = 0; i < delta.length; i++) delta[i] = delta[i]! + weight * rows[start + i]!;
+/** Adds four of the products (or the last few) of one row at a time: the sums are loaded and stored a quarter as often. */
+function addFour(delta: Float64Array, { layer, rows, weights }: Factors, row: number, k: number): void {
+  const width = delta.length;
+  const at = (i: number): number => Math.min(k + i, layer.rank - 1);
+  const weight = (i: number): number => (k + i < layer.rank ? weights[row * layer.rank + k + i]! : 0);
+  const [w0, w1, w2, w3] = [weight(0), weight(1), weight(2), weight(3)];
+  const [a, b, c, d] = [at(0) * width, at(1) * width, at(2) * width, at(3) * width];
+  for (let i = 0; i < width; i++) {
+    delta[i] = delta[i]! + w0 * rows[a + i]! + w1 * rows[b + i]! + (w2 * rows[c + i]! + w3 * rows[d + i]!);
+  }
 }
