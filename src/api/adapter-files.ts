@@ -2,7 +2,7 @@ import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import { type AdaptedBase, type LoraAdapter, openLora, readFloat32 } from "../checkpoints/lora.ts";
 import { mergeLora, transpose } from "../checkpoints/lora-merge.ts";
 import { resolveModel } from "../checkpoints/resolve.ts";
-import { CheckpointError, InputError, rejectUnknownOptions } from "../errors.ts";
+import { CheckpointError, HubError, InputError, rejectUnknownOptions } from "../errors.ts";
 import { Embedding, Linear } from "../nn/linear.ts";
 import { type Module, namedModules } from "../nn/module.ts";
 import type { AdaptableLayer, AdapterWeights, LowRank } from "./adapters.ts";
@@ -83,6 +83,8 @@ export async function findAdapter(
     local_files_only,
     progress_callback: progress_callback ?? undefined,
     signal,
+  }).catch((cause: unknown) => {
+    throw cause instanceof HubError ? new HubError(`adapter: ${cause.message}`, { cause }) : cause;
   });
   return openLora(resolved.path, base);
 }

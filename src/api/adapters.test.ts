@@ -1,11 +1,11 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readFloat32 } from "../checkpoints/lora.ts";
 import { openSafetensors } from "../checkpoints/safetensors.ts";
 import { Tensor } from "../tensor.ts";
-import { AutoModelForCausalLM } from "./auto.ts";
+import { AutoModelForCausalLM, AutoModelForSequenceClassification } from "./auto.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import type { PretrainedOptions } from "./options.ts";
 
@@ -73,6 +73,28 @@ describe("a merged adapter", () => {
     const [base, merged] = [expected.get("base")!, expected.get("every")!];
     expect(worst(await logitsOf(model), merged)).toBeLessThan(worst(base, merged) / 8);
     await model.dispose();
+  });
+
+  it("brings a classifier its head", async () => {
+    const model = await AutoModelForSequenceClassification.from_pretrained(BASE, {
+      adapter: folder("labels"),
+    });
+    const { logits } = await model({ input_ids });
+    expect(worst([...(logits.data as Float32Array)], expected.get("labels")!)).toBeLessThan(1e-5);
+    await model.dispose();
+  });
+
+  it("is packed anew when its configuration changes", async () => {
+    const copy = join(cache, "copy");
+    await cp(folder("every"), copy, { recursive: true });
+    const first = await load({ adapter: copy });
+    await expectResults(first, "every");
+    const file = join(copy, "adapter_config.json");
+    const config = JSON.parse(await readFile(file, "utf8"));
+    await writeFile(file, JSON.stringify({ ...config, lora_alpha: 0, alpha_pattern: {} }));
+    const second = await load({ adapter: copy });
+    await expectResults(second, "base");
+    await Promise.all([first.dispose(), second.dispose()]);
   });
 
   it("is refused where the model uses the changed weight twice", async () => {
@@ -153,6 +175,12 @@ describe("the option adapter", () => {
     await model.dispose();
   });
 
+  it("works in the other engine too", async () => {
+    const model = await load({ engine: "node", adapter: { path: folder("some"), merge: false } });
+    await expectResults(model, "some");
+    await model.dispose();
+  });
+
   it("works on quantised weights, which stay as they are", async () => {
     const plain = await load({ dtype: "q8" });
     const adapted = await load({ dtype: "q8", adapter: { path: folder("every"), merge: false } });
@@ -163,6 +191,10 @@ describe("the option adapter", () => {
   });
 
   it("says what is wrong with it", async () => {
+    await expect(AutoModelForCausalLM.from_pretrained(folder("every"))).rejects.toThrow(
+      /is an adapter; load "golden-h16.*" with the option adapter/,
+    );
+    await expect(load({ adapter: "./nowhere" })).rejects.toThrow(/^adapter: .*no such file or folder/);
     await expect(load({ adapter: BASE })).rejects.toThrow(/adapter_config\.json: no such file/);
     await expect(load({ adapter: { path: folder("every"), merged: true } as never })).rejects.toThrow(
       /unknown option "merged"; did you mean "merge"/,

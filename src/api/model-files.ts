@@ -62,6 +62,11 @@ export class ModelFiles {
   async config(): Promise<JsonObject> {
     const config = await this.json("config.json");
     if (config !== undefined) return config;
+    const adapter = await this.json("adapter_config.json");
+    if (adapter !== undefined) {
+      const base = JSON.stringify(adapter.base_model_name_or_path ?? "its base");
+      throw new ConfigError(`${this.path}: is an adapter; load ${base} with the option adapter`);
+    }
     const checkpoint = await this.checkpoint();
     if (checkpoint.format === "gguf") return configFromGguf(checkpoint);
     throw new ConfigError(`${this.path}: there is no config.json beside the weights`);

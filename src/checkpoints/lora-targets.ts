@@ -4,7 +4,7 @@ import { CheckpointError } from "../errors.ts";
 import type { LoraConfig } from "./lora-config.ts";
 
 /** Patterns come from files, and a hostile one can keep an engine busy for ever. */
-const MAX_MS = 1000;
+const MAX_MS = 500;
 /** Names of layers that score classes or tokens: "all-linear" leaves them out. */
 const HEADS = /(^|\.)(lm_head|score|classifier)$/;
 

@@ -4,7 +4,7 @@
 
 One folder an adapter, as PEFT saves it, and expected.safetensors: `input_ids` [1, 15], and by the adapter's name the
 logits [1, 3, vocab] of the last three positions and `<name>.generated`, twelve tokens of greedy search. `base` is
-without an adapter, `both` with `every` and `some` at once. Values are random: B is not zero as it is before training.
+without an adapter, `both` with `every` and `some` at once, `labels` [1, 2] from a classifier. Values are random: B is not zero as it is before training.
 
 Needs torch 2.13, transformers 5.18 and peft 0.21. Two runs on one machine give the same bytes.
 """
@@ -22,7 +22,7 @@ sys.modules["torchao"] = None
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import Gemma3ForCausalLM
+from transformers import Gemma3ForCausalLM, Gemma3TextForSequenceClassification
 
 ADAPTERS = {
     # All linear layers; ranks and scales that differ by name and by regular expression.
@@ -52,12 +52,14 @@ ADAPTERS = {
         r=2, lora_alpha=4, target_modules=["q_proj"], modules_to_save=["layers.2.mlp.down_proj", "model.norm"]
     ),
 }
+# A classifier: its head comes with the adapter.
+LABELS = dict(r=2, lora_alpha=4, target_modules=["v_proj", "up_proj"], task_type="SEQ_CLS")
 IN_BFLOAT16 = {"some"}
 PROMPT = [2, 17, 230, 41, 99, 305, 6, 77, 18, 250, 31, 12, 401, 8, 56]
 
 
-def make(base, folder, seed, settings, bfloat16):
-    model = get_peft_model(Gemma3ForCausalLM.from_pretrained(base), LoraConfig(task_type="CAUSAL_LM", **settings))
+def make(base, folder, seed, settings, bfloat16, model_class=Gemma3ForCausalLM):
+    model = get_peft_model(model_class.from_pretrained(base), LoraConfig(**({"task_type": "CAUSAL_LM"} | settings)))
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -106,6 +108,10 @@ def main():
     model.load_adapter(str(out / "some"), "some")
     model.set_adapter(["every", "some"])
     keep("both", model)
+    make(base, out / "labels", 60, LABELS, False, Gemma3TextForSequenceClassification)
+    model = Gemma3TextForSequenceClassification.from_pretrained(base)
+    with torch.no_grad():
+        expected["labels"] = PeftModel.from_pretrained(model, out / "labels").eval()(input_ids=ids).logits
     save_file(expected, out / "expected.safetensors")
 
 
