@@ -223,7 +223,6 @@ describe("from_pretrained", () => {
     await expect(load({ dtyp: "q8" })).rejects.toThrow(/did you mean "dtype"/);
     await expect(load({ dtype: "q5" })).rejects.toThrow(/expected one of auto, fp32/);
     await expect(load({ device: "tpu" })).rejects.toThrow(/unknown device "tpu"/);
-    await expect(load({ adapter: "x" })).rejects.toThrow(/not supported yet/);
     await expect(load({ attn_implementation: "flash" })).rejects.toThrow(/does not exist here/);
     await expect(load({ config: { model_type: "llama" } })).rejects.toThrow(ConfigError);
   });

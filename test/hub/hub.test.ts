@@ -97,6 +97,15 @@ describe("a repository of a Flax model", () => {
   });
 });
 
+describe("a repository of an adapter", () => {
+  it("is fetched without what is no part of it, and found again", async () => {
+    await start({ "adapter_config.json": "{}", "adapter_model.safetensors": WEIGHTS, "optimizer.pt": "no" });
+    const { path } = await pull();
+    expect((await readdir(path)).sort()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
+    expect((await pull({ local_files_only: true })).path).toBe(path);
+  });
+});
+
 describe("a fresh download", () => {
   it("lays the files out as huggingface_hub does", async () => {
     await start();
