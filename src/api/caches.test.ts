@@ -191,6 +191,19 @@ describe("caches", () => {
     );
   });
 
+  it("hold what transformers' caches hold", async () => {
+    const cache = await filled(PROMPT);
+    const numbers = (layer: number, part: 0 | 1): number[] => {
+      const { data } = cache.at(layer)![part].slice(0, 1, -2);
+      return [0, 5, 6, 11].map((i) => Math.round(Number(data[i]) * 1e4) / 1e4);
+    };
+    // transformers 5.18, past_key_values.layers[i].keys[0, 1, -2] and .values.
+    expect(numbers(0, 0)).toEqual([0.3561, -0.6516, -0.8719, 0.8073]);
+    expect(numbers(0, 1)).toEqual([0.5739, 1.0962, 2.3605, 0.3208]);
+    expect(numbers(5, 0)).toEqual([-0.5287, 1.6797, 3.3599, -0.163]);
+    expect(numbers(5, 1)).toEqual([0.7746, -0.93, -1.8649, 1.0078]);
+  });
+
   it("refuse tensors that are no cache, or not this model's", async () => {
     const tuple = (await filled(PROMPT)).to_legacy_cache();
     const call = (past_key_values: unknown): Promise<unknown> =>

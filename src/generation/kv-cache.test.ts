@@ -105,6 +105,49 @@ describe("KeyValueCache", () => {
     expect(() => cache.reorder([3])).toThrow(/no row 3/);
   });
 
+  it("takes keys and values of single rows, and gives them back", () => {
+    const cache = new KeyValueCache(layers, 2, 4);
+    append(cache, [1, 2]);
+    const keys = Float32Array.from({ length: 2 * 3 * 4 }, (_, i) => i);
+    const values = keys.map((value) => -value);
+    cache.reserve([0, 3]);
+    for (const i of layers.keys()) cache.append(i, 1, keys, values, 3);
+    cache.commit([0, 3]);
+    const [k, v] = [new Float32Array(24), new Float32Array(24)];
+    cache.read(1, 1, k, v, 3);
+    expect([k, v]).toEqual([keys, values]);
+    const wide = new Float32Array(2 * 6 * 4).fill(9);
+    cache.read(0, 1, wide, wide, undefined, 6);
+    const element = (head: number, position: number): number => wide[(head * 6 + position) * 4]!;
+    expect([0, 1, 2, 5].map((position) => element(1, position))).toEqual([1100, 1101, -12, 9]);
+    expect(positions(cache, 0, 0, 0)).toEqual([0]);
+  });
+
+  it("selects rows into a cache of its own", () => {
+    const cache = new KeyValueCache(layers, 2, 400);
+    append(cache, [3, 2]);
+    const copy = cache.select([1, 1], 1);
+    expect([copy.capacity("full"), copy.lengths]).toEqual([3, [2, 2]]);
+    append(copy, [0, 1]);
+    expect(positions(copy, 1, 0, 1)).toEqual([1000, 1001]);
+    expect(positions(copy, 0, 1, 0)).toEqual([1000, 1001, 1002]);
+    expect(cache.lengths).toEqual([3, 2]);
+  });
+
+  it("keeps positions and hidden tokens with their rows", () => {
+    const cache = new KeyValueCache(layers, 2, 4);
+    cache.reserve([4, 2]);
+    cache.commit([4, 2], [[0, 1, 7, 8], 12]);
+    cache.hide(0, [1, 3]);
+    expect(cache.nextPositions).toEqual([9, 12]);
+    cache.reorder([1, 0, 0]);
+    expect(cache.nextPositions).toEqual([12, 9, 9]);
+    cache.crop([1, 3, 2]);
+    expect(cache.nextPositions).toEqual([11, 8, 2]);
+    expect([0, 1, 2].map((row) => [...cache.hidden(row)])).toEqual([[], [1], [1]]);
+    expect(() => cache.hide(2, [2])).toThrow("a token to hide must be an integer from 0 to 1");
+  });
+
   it("refuses use after dispose", () => {
     const cache = new KeyValueCache(layers, 1, 4);
     cache.dispose();
