@@ -61,6 +61,12 @@ async function continued(past_key_values: Cache, ...rows: number[][]): Promise<u
   return sequences.tolist().map((row, r) => (row as unknown[]).slice(longest - rows[r]!.length));
 }
 
+function worst(a: Tensor, b: Tensor): number {
+  expect(a.dims).toEqual(b.dims);
+  const [got, expected] = [a.data as Float32Array, b.data as Float32Array];
+  return Math.max(...got.map((value, i) => Math.abs(value - expected[i]!)));
+}
+
 describe("caches", () => {
   it("are filled at the first use, by a call or by generate", async () => {
     const cache = new DynamicCache();
@@ -148,10 +154,7 @@ describe("caches", () => {
     const numbers = cache.at(full)![0].slice(1, null, [0, padding]).data as Float32Array;
     expect(numbers.every((value) => value === 0)).toBe(true);
     const alone = (await filled(SHORT)).at(full)![1];
-    const row = cache.at(full)![1].slice([1, 2], null, [padding, null]);
-    expect(
-      Math.max(...(row.data as Float32Array).map((value, i) => Math.abs(value - Number(alone.data[i])))),
-    ).toBeLessThan(1e-5);
+    expect(worst(cache.at(full)![1].slice([1, 2], null, [padding, null]), alone)).toBeLessThan(1e-5);
     expect(cache.at(-1)![0].dims).toEqual(tuple.at(-1)![0].dims);
     expect(cache.at(99)).toBeUndefined();
 
@@ -185,10 +188,7 @@ describe("caches", () => {
     const step = await model({ input_ids: [[9], [9]], attention_mask: mask, past_key_values: tuple });
     expect(step.past_key_values!.lengths).toEqual(rows.map((tokens) => tokens.length));
     const whole = await model({ input_ids: [rows[1]!], logits_to_keep: 1 });
-    const got = step.logits.slice([1, 2]).data as Float32Array;
-    expect(Math.max(...got.map((value, i) => Math.abs(value - Number(whole.logits.data[i]))))).toBeLessThan(
-      2e-5,
-    );
+    expect(worst(step.logits.slice([1, 2]), whole.logits)).toBeLessThan(2e-5);
   });
 
   it("hold what transformers' caches hold", async () => {
@@ -300,6 +300,53 @@ describe("caches", () => {
     cache.dispose();
     expect(() => cache.fork()).toThrow("was disposed");
     await expect(model({ input_ids: [[5]], past_key_values: cache })).rejects.toThrow("was disposed");
+  });
+
+  it("go on after the last position given", async () => {
+    const positions = PROMPT.map((_, i) => (i < 6 ? 3 + i : 20 + 2 * i));
+    const attention_mask = [PROMPT.map(() => 1)];
+    const next = [9, 5];
+    const whole = await model({
+      input_ids: [[...PROMPT, ...next]],
+      attention_mask: [[...PROMPT, ...next].map(() => 1)],
+      position_ids: [[...positions, 49, 50]],
+      logits_to_keep: 1,
+    });
+    const given = { input_ids: [PROMPT], attention_mask, position_ids: [positions] };
+    const { logits: jumped, past_key_values } = await model(given);
+    const row = jumped.slice(0, -1).data;
+    // transformers 5.18.
+    for (const [id, expected] of [
+      [0, 1.0618],
+      [1, -0.527],
+      [100, -0.7733],
+      [439, -1.112],
+    ] as const)
+      expect(row[id]).toBeCloseTo(expected, 3);
+    expect(past_key_values!.nextPositions).toEqual([49]);
+    await model({ input_ids: [[9]], past_key_values: past_key_values! });
+    const path = join(folder, "positions.safetensors");
+    await past_key_values!.save(path);
+    for (const cache of [past_key_values!, past_key_values!.fork(), await DynamicCache.load(path)]) {
+      const { logits } = await model({ input_ids: [[5]], past_key_values: cache });
+      expect(worst(logits, whole.logits)).toBeLessThan(2e-5);
+    }
+  });
+
+  it("keep each row's positions apart", async () => {
+    const [first, second] = [PROMPT.slice(0, 6), PROMPT.slice(3, 9)];
+    const positions = [
+      [0, 1, 2, 3, 4, 5],
+      [7, 8, 20, 21, 22, 23],
+    ];
+    const both = await model({ input_ids: [first, second], position_ids: positions });
+    const alone = await model({ input_ids: [second], position_ids: [[0, 1, 13, 14, 15, 16]] });
+    expect(worst(both.logits.slice([1, 2]), alone.logits)).toBeLessThan(2e-5);
+    const plain = await model({ input_ids: [second] });
+    expect(worst(plain.logits, alone.logits)).toBeGreaterThan(0.01);
+    expect(both.past_key_values!.nextPositions).toEqual([6, 24]);
+    const tokens = await model({ input_ids: [[5], [5]], position_ids: [[3], [9]] });
+    expect(tokens.past_key_values!.nextPositions).toEqual([4, 10]);
   });
 
   it("take back guesses at any time in layers with a window", async () => {

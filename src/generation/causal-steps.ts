@@ -73,7 +73,8 @@ export class CausalSteps {
     const session = await this.#model.session(variant);
     const longest = Math.max(...rows.map((row) => row.length));
     const plain = variant.logits && variant.hidden_states === "none" && variant.input === "input_ids";
-    if (longest === 1 && plain) return this.#decode(session, rows, cache, options);
+    if (longest === 1 && plain && this.#alike(rows, cache, options))
+      return this.#decode(session, rows, cache, options);
     const parts = this.#parts(rows, cache, longest, options);
     const results: PartResult[] = [];
     for (const part of parts) results.push(await this.#run(session, variant, part, cache, options.signal));
@@ -100,13 +101,31 @@ export class CausalSteps {
     const { hidden_size } = this.#model;
     const empty = cache.lengths.every((length) => length === 0);
     const fits = longest === 1 || (longest <= CHUNK && (rows.length === 1 || empty));
-    if (fits && rows.length * longest <= MAX_BATCH_TOKENS)
+    if (fits && rows.length * longest <= MAX_BATCH_TOKENS && this.#alike(rows, cache, options))
       return [slicePart({ rows, cache, options, hidden_size }, 0, rows.length, 0, longest)];
-    return rows.flatMap((row, r) =>
-      Array.from({ length: Math.ceil(row.length / CHUNK) }, (_, chunk) =>
-        slicePart({ rows, cache, options, hidden_size }, r, r + 1, chunk * CHUNK, (chunk + 1) * CHUNK),
-      ),
-    );
+    return rows.flatMap((row, r) => {
+      const parts: Part[] = [];
+      for (let start = 0; start < row.length; ) {
+        const given = start === 0 && cache.lengths[r] === 0 ? options.position_ids?.[r] : undefined;
+        const end = Math.min(row.length, start + CHUNK, given === undefined ? row.length : firstJump(given));
+        parts.push(slicePart({ rows, cache, options, hidden_size }, r, r + 1, start, end));
+        start = end;
+      }
+      return parts;
+    });
+  }
+
+  /**
+   * Whether the rows' positions can go to the kernel together: on an empty cache it takes the first row's first one
+   * and counts on from it in all rows.
+   */
+  #alike(rows: readonly (readonly number[])[], cache: KeyValueCache, { position_ids }: StepOptions): boolean {
+    if (position_ids === undefined || cache.lengths.some((length) => length > 0)) return true;
+    const first = position_ids[0]?.[0] ?? 0;
+    return rows.every((row, r) => {
+      const given = position_ids[r]!;
+      return row.length === 0 || (given[0] === first && firstJump(given) === row.length);
+    });
   }
 
   /** One token a row: everything stays bound from step to step. */
@@ -235,6 +254,12 @@ export class CausalSteps {
       }
     }
   }
+}
+
+/** Where positions stop counting up by one: an index, or their number. */
+function firstJump(positions: readonly number[]): number {
+  const jump = positions.findIndex((position, i) => position !== positions[0]! + i);
+  return jump === -1 ? positions.length : jump;
 }
 
 /** Positions that each row will hold, with its new tokens or the dummy of an empty row. */
