@@ -34,6 +34,7 @@ export interface EngineOptions {
 /** The graph that generation runs, token after token. */
 export const GENERATION: GraphVariant = {
   attention: "causal",
+  cache: "float32",
   input: "input_ids",
   logits: true,
   hidden_states: "none",

@@ -69,7 +69,7 @@ export class CausalSteps {
     cache: KeyValueCache,
     options: StepOptions,
   ): Promise<DecoderStep> {
-    const variant = variantOf(options, "causal");
+    const variant = variantOf(options, "causal", cache.quantized ? "int8" : "float32");
     const session = await this.#model.session(variant);
     const longest = Math.max(...rows.map((row) => row.length));
     const plain = variant.logits && variant.hidden_states === "none" && variant.input === "input_ids";
@@ -249,8 +249,12 @@ export class CausalSteps {
       const size = cache.rowElements(layer);
       const dims = [rows, layer.kv_heads, cache.capacity(layer.kind), layer.head_dim];
       for (const [j, part] of (["key", "value"] as const).entries()) {
+        const name = `past_key_values.${i}.${part}`;
         const data = cache.buffers[2 * i + j]!.subarray(firstRow * size, (firstRow + rows) * size);
-        run.feedAndFetch(`past_key_values.${i}.${part}`, `present.${i}.${part}`, float32(data, dims));
+        const type = cache.quantized ? "int8" : "float32";
+        run.feedAndFetch(name, `present.${i}.${part}`, { type, data, dims });
+        const scales = cache.scales?.[2 * i + j];
+        if (scales) run.feed(`${name}_scale`, float32(scales, [1, layer.kv_heads, 1, layer.head_dim]));
       }
     }
   }

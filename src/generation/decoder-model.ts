@@ -5,6 +5,8 @@ import { type RopeSpec, RopeTables } from "./rope-tables.ts";
 /** Which graph of a decoder a run needs. */
 export interface GraphVariant {
   readonly attention: "causal" | "masked";
+  /** How the cache holds keys and values. */
+  readonly cache: "float32" | "int8";
   readonly input: "input_ids" | "inputs_embeds";
   readonly logits: boolean;
   readonly hidden_states: "none" | "last" | "all";

@@ -1,6 +1,6 @@
 import { InputError } from "../errors.ts";
 import { Tensor } from "../tensor.ts";
-import type { Decoder, DecoderCache, DecoderStep } from "./decoder.ts";
+import type { CacheWish, Decoder, DecoderCache, DecoderStep } from "./decoder.ts";
 
 export interface DecoderRowsOptions {
   /** A cache that holds the beginnings of the rows. It is changed, and stays the caller's. */
@@ -8,7 +8,8 @@ export interface DecoderRowsOptions {
   /** The prompts are only what follows the cache's content. */
   readonly continues: boolean;
   readonly use_cache: boolean;
-  readonly cache_kind: "dynamic" | "static";
+  /** The cache to make, where none was given. */
+  readonly wish: CacheWish;
   /** Positions to reserve for each row. */
   readonly capacity: number;
   /** Tokens of the prompt per step; all at once without. */
@@ -54,8 +55,8 @@ export class DecoderRows {
     let feed = prompts.map((row) => [...row]);
     if (use_cache) {
       if (this.#cache === undefined) {
-        const { capacity, cache_kind } = this.#options;
-        this.#cache = this.#decoder.createCache(prompts.length, capacity, cache_kind);
+        const { capacity, wish } = this.#options;
+        this.#cache = this.#decoder.createCache(prompts.length, capacity, wish);
       } else if (!continues) {
         feed = uncached(prompts, this.#cache);
       }

@@ -62,10 +62,16 @@ export interface DecoderStep {
   readonly attentions?: readonly (readonly RowAttention[])[];
 }
 
+/** The cache that a call wants: HF's kind, and what the kind takes as cache_config. */
+export interface CacheWish {
+  readonly kind: "dynamic" | "static" | "quantized";
+  readonly config?: object | undefined;
+}
+
 export interface Decoder {
   readonly vocab_size: number;
   /** `capacity`: positions to reserve for each row; the cache grows beyond it when it must. */
-  createCache(batch: number, capacity: number, kind?: "dynamic" | "static"): DecoderCache;
+  createCache(batch: number, capacity: number, wish?: CacheWish): DecoderCache;
   /**
    * What a caller gave as past_key_values as a cache of this decoder; an empty one is made ready for `batch` rows.
    * `mask` [batch, positions or more] says which positions of tensors given as a cache are padding.

@@ -5,7 +5,7 @@ import { type BuildContext, buildCriteria, buildProcessors } from "./build.ts";
 import type { CacheEntries } from "./cache.ts";
 import type { LegacyCache } from "./cache-tensors.ts";
 import { tokenId, tokenIds } from "./checks.ts";
-import type { Decoder, DecoderCache } from "./decoder.ts";
+import type { CacheWish, Decoder, DecoderCache } from "./decoder.ts";
 import { DecoderRows } from "./decoder-rows.ts";
 import { GenerationConfig, type GenerationOptions, resolveConfig } from "./generation-config.ts";
 import { FIELD_NAMES } from "./generation-fields.ts";
@@ -182,7 +182,7 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
       cache: past && decoder.openCache(past, prompt.rows.length, positions, prompt.mask),
       continues: prompt.continues,
       use_cache: config.use_cache !== false,
-      cache_kind: isStatic(config) ? "static" : "dynamic",
+      wish: { kind: cacheKind(config), config: config.cache_config ?? undefined },
       capacity: positions,
       chunk: config.prefill_chunk_size ?? undefined,
       output_hidden_states: record.hidden_states !== undefined,
@@ -239,13 +239,15 @@ function checkedStreamer(streamer: BaseStreamer | undefined, beams: number): Bas
 function capacity(config: GenerationConfig, promptLength: number, maxLength: number): number {
   // The last token is chosen but never computed.
   const needed = maxLength - 1;
-  if (isStatic(config)) return Math.max(needed, config.max_cache_len ?? 0);
+  if (cacheKind(config) === "static") return Math.max(needed, config.max_cache_len ?? 0);
   return Math.min(needed, promptLength + RESERVED);
 }
 
 /** HF's other names of a static cache are older than its finding out by itself which layers slide. */
-function isStatic({ cache_implementation }: GenerationConfig): boolean {
-  return ["static", "sliding_window", "hybrid_chunked"].includes(cache_implementation ?? "");
+function cacheKind({ cache_implementation }: GenerationConfig): CacheWish["kind"] {
+  const name = cache_implementation ?? "dynamic";
+  if (name === "quantized") return name;
+  return ["static", "sliding_window", "hybrid_chunked"].includes(name) ? "static" : "dynamic";
 }
 
 function listOf<T>(value: T | Iterable<T> | null | undefined): Iterable<T> {

@@ -59,7 +59,8 @@ const EFFECTS: Record<string, readonly [GenerateOptions, unknown]> = {
 /** Fields that change how it comes out, not what: any value gives the same ids. */
 const NEUTRAL: Record<string, readonly unknown[]> = {
   use_cache: [true, false],
-  cache_implementation: ["dynamic", "static"],
+  cache_implementation: ["dynamic", "static", "sliding_window", "hybrid", "hybrid_chunked", "quantized"],
+  cache_config: [{ nbits: 8, residual_length: 4 }],
   max_cache_len: [64],
   prefill_chunk_size: [1],
   disable_compile: [true, false],
@@ -67,7 +68,6 @@ const NEUTRAL: Record<string, readonly unknown[]> = {
 
 const UNSUPPORTED: Record<string, unknown> = {
   use_mtp: true,
-  cache_config: {},
   token_healing: true,
   guidance_scale: 1.5,
   watermarking_config: {},
@@ -107,7 +107,8 @@ const INVALID: Record<string, readonly unknown[]> = {
   num_beams: [0, -2, 1.5],
   seed: [-1, 0.5],
   use_cache: ["no"],
-  cache_implementation: ["quantized", "nonsense"],
+  cache_implementation: ["offloaded", "paged", "nonsense"],
+  cache_config: [{ nbits: 4 }, { bits: 8 }],
   max_cache_len: [0],
   prefill_chunk_size: [0],
   temperature: [0, -1, Number.POSITIVE_INFINITY],

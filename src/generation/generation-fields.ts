@@ -2,6 +2,7 @@ import { InputError } from "../errors.ts";
 import {
   integerFrom,
   invalid,
+  isPlainObject,
   numberWhere,
   oneOf,
   sequenceBiases,
@@ -12,6 +13,7 @@ import {
 import type { GenerationFields, GenerationOptions } from "./generation-config.ts";
 import { decayPenalty } from "./logits-processors/length.ts";
 import { checkedTemperature } from "./logits-processors/warpers.ts";
+import { QuantizedCache, type QuantizedCacheOptions } from "./quantized-cache.ts";
 import { stopStrings } from "./stopping.ts";
 
 /** Throws an InputError unless `value`, which is not null, can be the value of the field. */
@@ -36,14 +38,13 @@ function unsupported(...neutral: readonly unknown[]): Check {
   };
 }
 
-const CACHES = ["dynamic", "static", "sliding_window", "hybrid", "hybrid_chunked"];
+const CACHES = ["dynamic", "static", "sliding_window", "hybrid", "hybrid_chunked", "quantized"];
 /** HF's other caches, and why there is none here. */
 const OTHER_CACHES: Readonly<Record<string, string>> = {
   offloaded: "caches are in main memory anyway",
   offloaded_static: "caches are in main memory anyway",
   offloaded_hybrid: "caches are in main memory anyway",
   offloaded_hybrid_chunked: "caches are in main memory anyway",
-  quantized: "keys and values are kept in float32",
   paged: "there is no continuous batching in generate",
 };
 
@@ -66,7 +67,15 @@ const CHECKS: Record<keyof GenerationFields, Check> = {
       throw new InputError(`${option} "${String(value)}" isn't supported: ${reason}`, { option });
     oneOf(option, value, CACHES);
   },
-  cache_config: unsupported(),
+  cache_config: (option, value) => {
+    if (!isPlainObject(value)) throw invalid(option, "an object", value);
+    try {
+      new QuantizedCache(value as QuantizedCacheOptions);
+    } catch (cause) {
+      if (!(cause instanceof InputError)) throw cause;
+      throw new InputError(`${option}: ${cause.message}`, { option, cause });
+    }
+  },
   max_cache_len: positive,
   prefill_chunk_size: positive,
   temperature: (_, value) => checkedTemperature(value),

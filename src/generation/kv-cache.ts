@@ -1,5 +1,13 @@
 import { InputError } from "../errors.ts";
 import { CacheRow, type NewPositions } from "./cache-row.ts";
+import {
+  type CacheBuffer,
+  decodeHead,
+  encodeHead,
+  keyScales,
+  quantizeBuffer,
+  valueScales,
+} from "./kv-quantization.ts";
 
 /** What one layer keeps: [batch, kv_heads, capacity, head_dim] of keys and of values. */
 export interface CacheLayer {
@@ -50,10 +58,12 @@ export interface KeyValueCacheOptions {
 export class KeyValueCache {
   readonly layers: readonly CacheLayer[];
   /** Two per layer: keys, then values. Replaced (see `version`) when the capacity or the batch changes. */
-  buffers: readonly Float32Array[] = [];
+  buffers: readonly CacheBuffer[] = [];
   /** Changes whenever `buffers` are other arrays than before. */
   version = 0;
   readonly limit: number;
+  /** Two per layer, [kv_heads, head_dim]: what the numbers in buffers of 8 bits are multiples of. */
+  scales: readonly Float32Array[] | undefined;
   #rows: CacheRow[];
   readonly #kinds: Map<string, KindState> = new Map();
   readonly #onDispose: Map<object, () => void> = new Map();
@@ -164,9 +174,11 @@ export class KeyValueCache {
     const size = count * layer.head_dim;
     const start = offset + this.held(layer.kind)[row]! * layer.head_dim;
     for (const [j, source] of [keys, values].entries()) {
-      const buffer = this.buffers[2 * layerIndex + j]!;
-      for (let head = 0; head < layer.kv_heads; head++)
-        buffer.set(source.subarray(head * size, (head + 1) * size), start + head * stride);
+      for (let head = 0; head < layer.kv_heads; head++) {
+        const { buffer, scales } = this.#head(layerIndex, j, head);
+        const target = buffer.subarray(start + head * stride, start + head * stride + size);
+        encodeHead(source.subarray(head * size, (head + 1) * size), scales, target);
+      }
     }
   }
 
@@ -186,12 +198,34 @@ export class KeyValueCache {
     const { head_dim, kind, kv_heads } = place.layer;
     const end = place.offset + this.held(kind)[row]! * head_dim;
     for (const [j, target] of [keys, values].entries()) {
-      const buffer = this.buffers[2 * layerIndex + j]!;
       for (let head = 0; head < kv_heads; head++) {
+        const { buffer, scales } = this.#head(layerIndex, j, head);
         const stop = end + head * place.stride;
-        target.set(buffer.subarray(stop - count * head_dim, stop), head * stride * head_dim);
+        const source = buffer.subarray(stop - count * head_dim, stop);
+        decodeHead(source, scales, target.subarray(head * stride * head_dim));
       }
     }
+  }
+
+  /** Whether buffers hold 8 bits. */
+  get quantized(): boolean {
+    return this.scales !== undefined;
+  }
+
+  /** Turns the buffers into 8 bits, with scales from what the rows hold. Later keys and values are clipped to them. */
+  quantize(): void {
+    const made = this.layers.flatMap((layer, i) =>
+      [keyScales, valueScales].map((scalesOf, j) =>
+        quantizeBuffer(
+          this.buffers[2 * i + j] as Float32Array,
+          { ...layer, ...this.#kind(layer.kind) },
+          scalesOf,
+        ),
+      ),
+    );
+    this.buffers = made.map(({ buffer }) => buffer);
+    this.scales = made.map(({ scales }) => scales);
+    this.version++;
   }
 
   /** Tells that `counts[r]` positions were written behind those that row r held. `positions` says where they jump. */
@@ -224,6 +258,7 @@ export class KeyValueCache {
   select(indices: readonly number[], room: number): KeyValueCache {
     this.#checkRows(indices);
     const copy = new KeyValueCache(this.layers, 0, 1, { limit: this.limit });
+    copy.scales = this.scales;
     for (const [kind, state] of this.#kinds) {
       const own = copy.#kind(kind);
       own.held = indices.map((index) => state.held[index]!);
@@ -325,15 +360,11 @@ export class KeyValueCache {
   }
 
   /** A buffer of another capacity with copies of the rows `indices`: of what they hold, not of the empty rest. */
-  #copyRows(
-    layer: CacheLayer,
-    from: Float32Array,
-    indices: readonly number[],
-    capacity: number,
-  ): Float32Array {
+  #copyRows(layer: CacheLayer, from: CacheBuffer, indices: readonly number[], capacity: number): CacheBuffer {
     const { head_dim, kind, kv_heads } = layer;
     const state = this.#kind(kind);
-    const to = new Float32Array(indices.length * kv_heads * capacity * head_dim);
+    const size = indices.length * kv_heads * capacity * head_dim;
+    const to = from instanceof Int8Array ? new Int8Array(size) : new Float32Array(size);
     for (const [row, index] of indices.entries()) {
       for (let head = 0; head < kv_heads; head++) {
         const start = (index * kv_heads + head) * state.capacity * head_dim;
@@ -344,7 +375,19 @@ export class KeyValueCache {
     return to;
   }
 
-  #replaceBuffers(make: (layer: CacheLayer, buffer: Float32Array) => Float32Array): void {
+  #head(
+    layerIndex: number,
+    part: number,
+    head: number,
+  ): { buffer: CacheBuffer; scales: Float32Array | undefined } {
+    const { head_dim } = this.layers[layerIndex]!;
+    return {
+      buffer: this.buffers[2 * layerIndex + part]!,
+      scales: this.scales?.[2 * layerIndex + part]?.subarray(head * head_dim, (head + 1) * head_dim),
+    };
+  }
+
+  #replaceBuffers(make: (layer: CacheLayer, buffer: CacheBuffer) => CacheBuffer): void {
     this.buffers = this.layers.flatMap((layer, i) => {
       const empty = new Float32Array(0);
       return [make(layer, this.buffers[2 * i] ?? empty), make(layer, this.buffers[2 * i + 1] ?? empty)];

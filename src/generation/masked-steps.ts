@@ -45,7 +45,7 @@ export class MaskedSteps {
     cache: KeyValueCache | undefined,
     options: StepOptions,
   ): Promise<DecoderStep> {
-    const variant = variantOf(options, "masked");
+    const variant = variantOf(options, "masked", "float32");
     const session = await this.#model.session(variant);
     const request = { rows, cache, options, hidden_size: this.#model.hidden_size };
     const results: PartResult[] = [];

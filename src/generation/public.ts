@@ -6,8 +6,6 @@ export {
   DynamicCache,
   type PastKeyValues,
   type RowIndices,
-  StaticCache,
-  type StaticCacheOptions,
 } from "./cache.ts";
 export type { LegacyCache } from "./cache-tensors.ts";
 export type { Decoder, DecoderCache, DecoderStep } from "./decoder.ts";
@@ -72,7 +70,9 @@ export type {
   GenerateDecoderOnlyOutput,
   GenerateOutput,
 } from "./output.ts";
+export { QuantizedCache, type QuantizedCacheOptions } from "./quantized-cache.ts";
 export { Random } from "./sampling.ts";
+export { StaticCache, type StaticCacheOptions } from "./static-cache.ts";
 export {
   EosTokenCriteria,
   InterruptableStoppingCriteria,

@@ -95,10 +95,15 @@ function wantedCount(length: number, logits: LogitsWanted): number {
 }
 
 /** The graph that gives what a step asks for. */
-export function variantOf(options: StepOptions, attention: GraphVariant["attention"]): GraphVariant {
+export function variantOf(
+  options: StepOptions,
+  attention: GraphVariant["attention"],
+  cache: GraphVariant["cache"],
+): GraphVariant {
   const last = options.last_hidden_state === true ? "last" : "none";
   return {
     attention,
+    cache,
     input: options.inputs_embeds === undefined ? "input_ids" : "inputs_embeds",
     logits: options.logits !== "none",
     hidden_states: options.output_hidden_states === true ? "all" : last,

@@ -1,10 +1,12 @@
 import { InputError } from "../errors.ts";
-import { Cache, DynamicCache, StaticCache } from "./cache.ts";
+import { Cache, DynamicCache } from "./cache.ts";
 import { CausalSteps } from "./causal-steps.ts";
-import type { Decoder, DecoderCache, DecoderStep, StepOptions } from "./decoder.ts";
+import type { CacheWish, Decoder, DecoderCache, DecoderStep, StepOptions } from "./decoder.ts";
 import { type DecoderModel, RopeInputs } from "./decoder-model.ts";
 import { KeyValueCache } from "./kv-cache.ts";
 import { MaskedSteps } from "./masked-steps.ts";
+import { QuantizedCache } from "./quantized-cache.ts";
+import { StaticCache } from "./static-cache.ts";
 import { checkTokens } from "./step-input.ts";
 
 /** Runs a traced decoder: in place over its cache where it can, else with masks. */
@@ -29,9 +31,8 @@ export class TransformerDecoder implements Decoder {
     return this.#model.bidirectional;
   }
 
-  createCache(batch: number, capacity: number, kind: "dynamic" | "static" = "dynamic"): Cache {
-    const cache = kind === "static" ? new StaticCache({ max_cache_len: capacity }) : new DynamicCache();
-    return this.openCache(cache, batch, capacity);
+  createCache(batch: number, capacity: number, wish: CacheWish = { kind: "dynamic" }): Cache {
+    return this.openCache(newCache(wish, capacity), batch, capacity);
   }
 
   openCache(
@@ -61,7 +62,7 @@ export class TransformerDecoder implements Decoder {
     this.#check(rows);
     cache.checkRoom(rows.map((row) => row.length));
     const holes = cache.rows.some(({ hidden }) => hidden.size > 0);
-    return holes || needsMask(options, cache.lengths)
+    return holes || needsMask(options)
       ? this.#masked.step(rows, cache, options)
       : this.#causal.step(rows, cache, options);
   }
@@ -85,16 +86,13 @@ export class TransformerDecoder implements Decoder {
   }
 }
 
-/** What the in-place kernel can't do. In a row's first run it takes the first position and counts on from there. */
-function needsMask(
-  { output_attentions, masks, position_ids }: StepOptions,
-  lengths: readonly number[] = [],
-): boolean {
-  const masked = masks?.some(({ visible, segments }) => visible?.includes(0) || segments !== undefined);
-  const jumping = position_ids?.some((row, r) => (lengths[r] ?? 0) === 0 && !countsOn(row));
-  return output_attentions === true || masked === true || jumping === true;
+function newCache({ kind, config }: CacheWish, capacity: number): Cache {
+  if (kind === "static") return new StaticCache({ max_cache_len: capacity });
+  return kind === "quantized" ? new QuantizedCache(config) : new DynamicCache();
 }
 
-function countsOn(positions: readonly number[]): boolean {
-  return positions.every((position, i) => i === 0 || position === positions[i - 1]! + 1);
+/** What the in-place kernel can't do. */
+function needsMask({ output_attentions, masks }: StepOptions): boolean {
+  const masked = masks?.some(({ visible, segments }) => visible?.includes(0) || segments !== undefined);
+  return output_attentions === true || masked === true;
 }

@@ -40,6 +40,8 @@ export interface DecoderGraphOptions {
    * directions, masks with holes, and attention weights.
    */
   readonly attention: "causal" | "masked";
+  /** How the cache holds keys and values; "int8" takes their scales as inputs, and is for "causal" only. */
+  readonly cache: "float32" | "int8";
   readonly input: "input_ids" | "inputs_embeds";
   /** `logits` of the positions that the input `logits_positions` names. */
   readonly logits: boolean;
@@ -81,6 +83,7 @@ export class DecoderInputs {
     const { kind, num_heads, num_key_value_heads, scale, window } = spec;
     const state: KeyValueState = {
       ...this.#past(layer, spec, `${kind}_capacity`),
+      ...(this.options.cache === "int8" ? { scales: this.#scales(layer, spec) } : {}),
       seqlens_k: this.#input(`${kind}.seqlens_k`, "int32", ["batch"]),
       total_sequence_length: this.#input(`${kind}.total_sequence_length`, "int32", []),
     };
@@ -137,8 +140,16 @@ export class DecoderInputs {
   ): { past_key: Value; past_value: Value } {
     const shape = ["batch", num_key_value_heads, positions, alignHeadDim(head_dim)];
     return {
-      past_key: this.#graph.input(`past_key_values.${layer}.key`, "float32", shape),
-      past_value: this.#graph.input(`past_key_values.${layer}.value`, "float32", shape),
+      past_key: this.#graph.input(`past_key_values.${layer}.key`, this.options.cache, shape),
+      past_value: this.#graph.input(`past_key_values.${layer}.value`, this.options.cache, shape),
+    };
+  }
+
+  #scales(layer: number, { num_key_value_heads, head_dim }: AttentionSpec): { key: Value; value: Value } {
+    const shape = [1, num_key_value_heads, 1, alignHeadDim(head_dim)];
+    return {
+      key: this.#graph.input(`past_key_values.${layer}.key_scale`, "float32", shape),
+      value: this.#graph.input(`past_key_values.${layer}.value_scale`, "float32", shape),
     };
   }
 

@@ -3,9 +3,14 @@ import { concatLast, reshape, transpose } from "./shape.ts";
 
 /** The keys and values of one layer and what positions they hold. */
 export interface KeyValueState {
-  /** [batch, kv_heads, capacity, head_dim]: written in place when the present output shares its memory. */
+  /**
+   * float32, or int8 with `scales`, [batch, kv_heads, capacity, head_dim]: written in place when the present output
+   * shares its memory.
+   */
   readonly past_key: Value;
   readonly past_value: Value;
+  /** float32 [1, kv_heads, 1, head_dim]: what the 8-bit numbers are multiples of. */
+  readonly scales?: { readonly key: Value; readonly value: Value };
   /** int32 [batch]: positions held after this step, minus 1. */
   readonly seqlens_k: Value;
   /** int32 scalar: the largest of them, plus 1. */
@@ -59,8 +64,15 @@ export function groupQueryAttention(
     rotary.cos,
     rotary.sin,
     rotary.position_ids,
+    undefined,
+    undefined,
+    state.scales?.key,
+    state.scales?.value,
   ];
+  const quantized = state.scales && { k_quant_type: "PER_CHANNEL", v_quant_type: "PER_CHANNEL" };
   const attributes = {
+    ...quantized,
+    kv_cache_bit_width: quantized && 8,
     num_heads: options.num_heads,
     kv_num_heads: options.kv_num_heads,
     scale: { float: options.scale },
