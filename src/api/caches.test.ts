@@ -365,6 +365,10 @@ describe("caches", () => {
       expect(error).toBeGreaterThan(0);
     }
     expect(cache.byteLength).toBeLessThan(size / 3);
+    const weights = { input_ids: [[9]], output_attentions: true };
+    const masked = await model({ ...weights, past_key_values: cache.fork() });
+    const expected = await model({ ...weights, past_key_values: exact.fork() });
+    expect(worst(masked.logits, expected.logits)).toBeLessThan(0.4);
     const fork = cache.fork(2);
     expect(fork.byteLength * 4).toBe(exact.fork(2).byteLength);
     cache.crop(-3);
