@@ -31,6 +31,11 @@ export { Gemma3ForCausalLM, Gemma3TextForSequenceClassification, Gemma3TextModel
 export type { DtypeOption, PretrainedOptions, ProgressCallback, ProgressInfo } from "./api/options.ts";
 export type { ModelMemory, ModelOutput } from "./api/pretrained-decoder.ts";
 export {
+  type EncodeOptions,
+  SentenceTransformer,
+  type SentenceTransformerOptions,
+} from "./api/sentence-transformer.ts";
+export {
   AutoTokenizer,
   GemmaTokenizer,
   GemmaTokenizerFast,
@@ -51,5 +56,6 @@ export type { IdsInput } from "./generation/prompt.ts";
 export * from "./generation/public.ts";
 export { GemmaConfig } from "./models/gemma/config.ts";
 export { Gemma3TextConfig } from "./models/gemma3/config.ts";
+export * from "./pipelines/public.ts";
 export { PreTrainedTokenizer } from "./processing/tokenizer.ts";
 export { Tensor } from "./tensor.ts";

@@ -76,21 +76,25 @@ export class ModelFiles {
   async json(name: string): Promise<JsonObject | undefined> {
     if (this.#isFile) return undefined;
     const path = join(this.path, name);
-    const found = await stat(path).catch(() => undefined);
-    if (found === undefined) return undefined;
-    if (found.size > MAX_JSON_BYTES)
-      throw new ConfigError(`${path}: ${found.size} bytes are too many for a configuration`);
-    let value: unknown;
-    try {
-      value = JSON.parse(await readFile(path, "utf8"));
-    } catch (cause) {
-      throw new ConfigError(`${path}: not valid JSON: ${(cause as Error).message}`, { cause });
-    }
-    if (!isJsonObject(value)) throw new ConfigError(`${path}: expected an object`);
+    const value = await readJsonFile(path);
+    if (value !== undefined && !isJsonObject(value)) throw new ConfigError(`${path}: expected an object`);
     return value;
   }
 
   async close(): Promise<void> {
     await (await this.#checkpoint)?.close();
+  }
+}
+
+/** What a small JSON file holds, or undefined where there is none. */
+export async function readJsonFile(path: string): Promise<unknown> {
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined) return undefined;
+  if (found.size > MAX_JSON_BYTES)
+    throw new ConfigError(`${path}: ${found.size} bytes are too many for a configuration`);
+  try {
+    return JSON.parse(await readFile(path, "utf8"));
+  } catch (cause) {
+    throw new ConfigError(`${path}: not valid JSON: ${(cause as Error).message}`, { cause });
   }
 }

@@ -127,7 +127,8 @@ export function weightRequest(
   };
 }
 
-function packOptions(id: string, { progress_callback, signal }: PretrainedOptions): PackOptions {
+/** Where packs go, and how their making is reported. */
+export function packOptions(id: string, { progress_callback, signal }: PretrainedOptions): PackOptions {
   return {
     folder: join(cacheFolder(), "packs"),
     ...(signal === undefined ? {} : { signal }),

@@ -38,6 +38,9 @@ const SMALL_FILES: readonly RegExp[] = [
   /^tokenizer[^/]*\.json$/,
   /^chat_template[^/]*$/,
   /^additional_chat_templates\/[^/]+\.jinja$/,
+  // What sentence-transformers keeps beside a model: its steps after the transformer, a folder each.
+  /^(modules|config_sentence_transformers|sentence_bert_config)\.json$/,
+  /^\d+_[A-Za-z]+\/(config\.json|model\.safetensors)$/,
 ];
 
 /** Weight files in the order in which they are looked for, as in HF. */

@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { ACCELERATORS_FIRST } from "../api/devices.ts";
 import type { PretrainedOptions } from "../api/options.ts";
 import { WEIGHT_DTYPES, type WeightDtype } from "../checkpoints/pack-plan.ts";
 import type { Device } from "../runtime/session.ts";
@@ -20,11 +21,12 @@ export interface ModelFlags {
   readonly adapter?: string;
 }
 
-/** Adds them; commands that take the model as an argument have no --model. */
-export function addModelFlags(command: Command, model: "flag" | "positional" = "flag"): void {
-  if (model === "flag")
-    command.option("-m, --model <model>", "folder, .gguf file, hub id or package name", DEFAULT_MODEL);
-  if (model === "flag") {
+/** Adds them; commands that take the model as an argument have no --model, those with "required" no default. */
+export function addModelFlags(command: Command, model: "flag" | "required" | "positional" = "flag"): void {
+  const what = "folder, .gguf file, hub id or package name";
+  if (model === "flag") command.option("-m, --model <model>", what, DEFAULT_MODEL);
+  if (model === "required") command.requiredOption("-m, --model <model>", what);
+  if (model !== "positional") {
     command
       .addOption(
         new Option("--dtype <dtype>", "storage of the weights; auto keeps the file's own precision").choices([
@@ -61,15 +63,10 @@ export function pretrainedOptions(flags: ModelFlags): PretrainedOptions {
 }
 
 /** Devices to try in turn: a number means "an accelerator if there is one". */
-export function devicesToTry(device: string | undefined): {
-  devices: readonly Device[];
-  mayFallBack: boolean;
-} {
-  if (device === undefined || device === "cpu" || device === "-1")
-    return { devices: ["cpu"], mayFallBack: false };
-  if (device === "cuda" || device === "webgpu") return { devices: [device], mayFallBack: false };
-  if (device === "0" || device === "auto" || device === "gpu")
-    return { devices: ["cuda", "webgpu", "cpu"], mayFallBack: true };
+export function devicesToTry(device: string | undefined): readonly Device[] {
+  if (device === undefined || device === "cpu" || device === "-1") return ["cpu"];
+  if (device === "cuda" || device === "webgpu") return [device];
+  if (device === "0" || device === "auto" || device === "gpu") return ACCELERATORS_FIRST;
   throw new InvalidArgumentError(
     `--device ${device}: expected cpu, cuda, webgpu, or 0 for the first accelerator`,
   );

@@ -1,9 +1,10 @@
 import { AutoModelForCausalLM } from "../api/auto.ts";
 import type { CausalLM } from "../api/causal-lm.ts";
+import { loadOnFirst } from "../api/devices.ts";
 import { ModelFiles } from "../api/model-files.ts";
 import type { PretrainedOptions } from "../api/options.ts";
 import { AutoTokenizer } from "../api/tokenizers.ts";
-import { InputError, RuntimeError } from "../errors.ts";
+import { InputError } from "../errors.ts";
 import { TextStreamer } from "../generation/streamer.ts";
 import type { PreTrainedTokenizer } from "../processing/tokenizer.ts";
 import { memoryUsage } from "../runtime/memory.ts";
@@ -96,29 +97,17 @@ function locations({ dtype: _dtype, threads: _threads, ...rest }: PretrainedOpti
 }
 
 async function loadOnDevice(id: string, options: PretrainedOptions, flags: RunFlags): Promise<CausalLM> {
-  const { devices, mayFallBack } = devicesToTry(flags.device);
   const bar = progressBar();
-  const reasons: string[] = [];
-  for (const device of devices) {
-    const model = await AutoModelForCausalLM.from_pretrained(id, {
+  const { model, reasons } = await loadOnFirst(devicesToTry(flags.device), (device) =>
+    AutoModelForCausalLM.from_pretrained(id, {
       ...options,
       device,
       progress_callback: bar.callback,
-    }).finally(bar.clear);
-    try {
-      await model.prepare();
-      if (reasons.length > 0)
-        process.stderr.write(
-          `no accelerator could be used, running on the processor (${reasons.join("; ")})\n`,
-        );
-      return model;
-    } catch (error) {
-      await model.dispose();
-      if (!mayFallBack || device === "cpu" || !(error instanceof RuntimeError)) throw error;
-      reasons.push(`${device}: ${error.message}`);
-    }
-  }
-  throw new RuntimeError("no device could be used");
+    }).finally(bar.clear),
+  );
+  if (reasons.length > 0)
+    process.stderr.write(`no accelerator could be used, running on the processor (${reasons.join("; ")})\n`);
+  return model;
 }
 
 /** What runs: name, where it came from, how the weights are stored. */

@@ -37,8 +37,12 @@ export function geluErf(x: Value): Value {
   return x.graph.emit("Gelu", [x], [x])[0]!;
 }
 
+export function sigmoid(x: Value): Value {
+  return x.graph.emit("Sigmoid", [x], [x])[0]!;
+}
+
 export function silu(x: Value): Value {
-  return mul(x, x.graph.emit("Sigmoid", [x], [x])[0]!);
+  return mul(x, sigmoid(x));
 }
 
 export function relu(x: Value): Value {

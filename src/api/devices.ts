@@ -1,0 +1,32 @@
+import { RuntimeError } from "../errors.ts";
+import type { Device } from "../runtime/session.ts";
+
+/** What HF's `device=0` comes to: the first accelerator that works, or the processor where there is none. */
+export const ACCELERATORS_FIRST: readonly Device[] = ["cuda", "webgpu", "cpu"];
+
+/** A model that can make its session before it is used, so that a missing device shows. */
+interface Preparable {
+  prepare?(): Promise<void>;
+  dispose(): Promise<void>;
+}
+
+/** The model on the first device on which it can run, prepared, and why it is not on those before. */
+export async function loadOnFirst<Model extends Preparable>(
+  devices: readonly Device[],
+  load: (device: Device) => Promise<Model>,
+): Promise<{ model: Model; reasons: readonly string[] }> {
+  const reasons: string[] = [];
+  for (const device of devices) {
+    let model: Model | undefined;
+    try {
+      model = await load(device);
+      await model.prepare?.();
+      return { model, reasons };
+    } catch (error) {
+      await model?.dispose();
+      if (device === devices.at(-1) || !(error instanceof RuntimeError)) throw error;
+      reasons.push(`${device}: ${error.message}`);
+    }
+  }
+  throw new RuntimeError("no device could be used");
+}

@@ -1,0 +1,173 @@
+import {
+  AutoModel,
+  AutoModelForCausalLM,
+  AutoModelForSequenceClassification,
+  AutoModelForTokenClassification,
+} from "../api/auto.ts";
+import { ACCELERATORS_FIRST, loadOnFirst } from "../api/devices.ts";
+import type { PretrainedOptions } from "../api/options.ts";
+import { SentenceTransformer } from "../api/sentence-transformer.ts";
+import { AutoTokenizer } from "../api/tokenizers.ts";
+import { InputError, nearestName } from "../errors.ts";
+import type { PreTrainedTokenizer } from "../processing/tokenizer.ts";
+import type { PipelineModel, PipelineParts } from "./base.ts";
+import { FeatureExtractionPipeline } from "./feature-extraction.ts";
+import { SentenceSimilarityPipeline } from "./sentence-similarity.ts";
+import { TextClassificationPipeline } from "./text-classification.ts";
+import { TextGenerationPipeline } from "./text-generation.ts";
+import { TokenClassificationPipeline } from "./token-classification.ts";
+
+/** The pipeline of each task. */
+export interface PipelineTypes {
+  "text-generation": TextGenerationPipeline;
+  "feature-extraction": FeatureExtractionPipeline;
+  "sentence-similarity": SentenceSimilarityPipeline;
+  "text-classification": TextClassificationPipeline;
+  "sentiment-analysis": TextClassificationPipeline;
+  "token-classification": TokenClassificationPipeline;
+  ner: TokenClassificationPipeline;
+}
+
+export type PipelineTask = keyof PipelineTypes;
+
+/** Options of `pipeline`: those of `from_pretrained`, and a device may be a number, as in HF. */
+export interface PipelineOptions extends Omit<PretrainedOptions, "device"> {
+  /** 0 is the first accelerator, or the processor where there is none; -1 the processor. */
+  readonly device?: PretrainedOptions["device"] | number | `${number}` | `cuda:${number}`;
+  /** The tokenizer, for a model that is loaded already. */
+  readonly tokenizer?: PreTrainedTokenizer;
+}
+
+/** HF's keyword form, as one object. */
+export interface PipelineArguments<Task extends PipelineTask> extends PipelineOptions {
+  readonly task: Task;
+  readonly model?: string | PipelineModel | null;
+}
+
+/** How a task's pipeline comes about. */
+interface TaskEntry {
+  load(id: string, options: PretrainedOptions): Promise<PipelineModel>;
+  create(parts: PipelineParts<never>): PipelineTypes[PipelineTask];
+  /** The model where none is named. */
+  readonly model?: string;
+}
+
+const TEXT_CLASSIFICATION: TaskEntry = {
+  load: (id, options) => AutoModelForSequenceClassification.from_pretrained(id, options),
+  create: (parts) => new TextClassificationPipeline(parts),
+};
+const TOKEN_CLASSIFICATION: TaskEntry = {
+  load: (id, options) => AutoModelForTokenClassification.from_pretrained(id, options),
+  create: (parts) => new TokenClassificationPipeline(parts),
+};
+
+const TASKS: Readonly<Record<PipelineTask, TaskEntry>> = {
+  "text-generation": {
+    load: (id, options) => AutoModelForCausalLM.from_pretrained(id, options),
+    create: (parts) => new TextGenerationPipeline(parts),
+    model: "gemma-3-270m",
+  },
+  "feature-extraction": {
+    load: (id, options) => AutoModel.from_pretrained(id, options),
+    create: (parts) => new FeatureExtractionPipeline(parts),
+  },
+  "sentence-similarity": {
+    load: (id, options) => SentenceTransformer.from_pretrained(id, options),
+    create: (parts) => new SentenceSimilarityPipeline(parts),
+  },
+  "text-classification": TEXT_CLASSIFICATION,
+  "sentiment-analysis": TEXT_CLASSIFICATION,
+  "token-classification": TOKEN_CLASSIFICATION,
+  ner: TOKEN_CLASSIFICATION,
+};
+
+/** HF's other names of two tasks; `pipe.task` is the one that they stand for. */
+const ALIASES: Readonly<Partial<Record<PipelineTask, PipelineTask>>> = {
+  "sentiment-analysis": "text-classification",
+  ner: "token-classification",
+};
+
+/**
+ * A model and its tokenizer, ready for a task: `pipeline("text-generation", "folder or id", options)`, or all in one
+ * object, `pipeline({ task, model, dtype })`. A model that is loaded already comes with `options.tokenizer`.
+ */
+export function pipeline<Task extends PipelineTask>(
+  task: Task,
+  model?: string | PipelineModel | null,
+  options?: PipelineOptions,
+): Promise<PipelineTypes[Task]>;
+export function pipeline<Task extends PipelineTask>(
+  all: PipelineArguments<Task>,
+): Promise<PipelineTypes[Task]>;
+export async function pipeline(
+  first: PipelineTask | PipelineArguments<PipelineTask>,
+  second?: string | PipelineModel | null,
+  third: PipelineOptions = {},
+): Promise<PipelineTypes[PipelineTask]> {
+  if (typeof first === "object" && first !== null) {
+    const { task, model, ...options } = first;
+    return create(task, model ?? undefined, options);
+  }
+  return create(first, second ?? undefined, third);
+}
+
+async function create(
+  task: PipelineTask,
+  model: string | PipelineModel | undefined,
+  { device, tokenizer, ...rest }: PipelineOptions,
+): Promise<PipelineTypes[PipelineTask]> {
+  const entry = entryOf(task);
+  const name = ALIASES[task] ?? task;
+  if (model !== undefined && typeof model !== "string") {
+    const known = tokenizer ?? (model as Partial<{ tokenizer: PreTrainedTokenizer }>).tokenizer;
+    if (known === undefined)
+      throw new InputError(
+        "pipeline: a loaded model needs its tokenizer: pipeline(task, model, { tokenizer })",
+        {
+          option: "tokenizer",
+        },
+      );
+    return entry.create({ task: name, model, tokenizer: known } as PipelineParts<never>);
+  }
+  const id = model ?? entry.model;
+  if (id === undefined)
+    throw new InputError(`pipeline: name a model for ${task}; there is no default`, { option: "model" });
+  const load = (given: PretrainedOptions["device"]): Promise<PipelineModel> =>
+    entry.load(id, given === undefined ? rest : { ...rest, device: given });
+  const choice = readDevice(device);
+  const [loaded, loadedTokenizer] = await Promise.all([
+    choice === "first"
+      ? loadOnFirst(ACCELERATORS_FIRST, load).then(({ model: found }) => found)
+      : load(choice),
+    tokenizer ?? AutoTokenizer.from_pretrained(id, rest),
+  ]);
+  return entry.create({ task: name, model: loaded, tokenizer: loadedTokenizer } as PipelineParts<never>);
+}
+
+function entryOf(task: unknown): TaskEntry {
+  if (typeof task === "string" && Object.hasOwn(TASKS, task)) return TASKS[task as PipelineTask];
+  const names = Object.keys(TASKS);
+  const near = typeof task === "string" ? nearestName(task, names) : undefined;
+  const hint = near === undefined ? "" : `did you mean "${near}"? `;
+  throw new InputError(
+    `pipeline: unknown task ${JSON.stringify(task)}; ${hint}Tasks are ${names.join(", ")}`,
+    { option: "task" },
+  );
+}
+
+/** Numbers as HF takes them ("first" for the first accelerator); names are left to from_pretrained. */
+function readDevice(device: PipelineOptions["device"]): PretrainedOptions["device"] | "first" {
+  switch (String(device)) {
+    case "0":
+      return "first";
+    case "-1":
+      return "cpu";
+    case "cuda:0":
+      return "cuda";
+  }
+  if (typeof device === "number" || /^(cuda:)?\d+$/.test(String(device)))
+    throw new InputError(`device: only the first accelerator (0) can be chosen, got ${device}`, {
+      option: "device",
+    });
+  return device as PretrainedOptions["device"];
+}
