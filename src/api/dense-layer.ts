@@ -2,11 +2,12 @@ import { dirname, join } from "node:path";
 import { openCheckpoint } from "../checkpoints/open.ts";
 import { loadWeights } from "../checkpoints/pack.ts";
 import { ConfigError } from "../errors.ts";
+import { RunValues } from "../generation/decoder-model.ts";
 import { Graph, type Value } from "../graph/graph.ts";
 import { serializeOnnx } from "../graph/onnx/serialize.ts";
 import { geluErf, relu, sigmoid, silu, tanh } from "../graph/ops/math.ts";
 import { ConfigReader, type JsonObject } from "../models/config-reader.ts";
-import { DenseModule } from "../models/dense.ts";
+import { DenseModule, type DenseOptions } from "../models/dense.ts";
 import { bind } from "../nn/module.ts";
 import { loadEngine } from "../runtime/engine.ts";
 import type { Session } from "../runtime/session.ts";
@@ -63,19 +64,12 @@ export class DenseLayer {
 
   /** Projects [batch, in_features] to [batch, out_features]. */
   async run(vectors: Tensor, signal?: AbortSignal): Promise<Tensor> {
-    const batch = vectors.dims[0]!;
-    const output = new Tensor("float32", new Float32Array(batch * this.out_features), [
-      batch,
-      this.out_features,
-    ]);
-    const values = [this.#session.createValue(vectors), this.#session.createValue(output)] as const;
-    const binding = this.#session.bind({ input: values[0] }, { output: values[1] });
-    try {
-      await binding.run(signal === undefined ? {} : { signal });
-    } finally {
-      binding.dispose();
-      for (const value of values) value.dispose();
-    }
+    const dims = [vectors.dims[0]!, this.out_features];
+    const output = new Tensor("float32", new Float32Array(dims[0]! * this.out_features), dims);
+    const run = new RunValues(this.#session);
+    run.feed("input", vectors);
+    run.fetch("output", output);
+    await run.run(signal);
     return output;
   }
 
@@ -84,10 +78,7 @@ export class DenseLayer {
   }
 }
 
-function readDenseConfig(
-  config: JsonObject,
-  folder: string,
-): { in_features: number; out_features: number; bias: boolean; activation: (x: Value) => Value } {
+function readDenseConfig(config: JsonObject, folder: string): DenseOptions {
   const read = new ConfigReader(config, join(folder, "config.json"));
   for (const key of ["module_input_name", "module_output_name"]) {
     if (read.string(key, "sentence_embedding") !== "sentence_embedding")

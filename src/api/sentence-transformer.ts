@@ -127,11 +127,9 @@ export class SentenceTransformer {
     const prompt = this.#prompt(options);
     const keep = checkPositive("truncate_dim", options.truncate_dim ?? this.truncate_dim);
     const size = checkPositive("batch_size", options.batch_size ?? DEFAULT_BATCH)!;
-    // Texts of one length side by side: a batch is as long as its longest text.
-    const order = list.map((_, i) => i).sort((a, b) => list[b]!.length - list[a]!.length);
     const rows: Float32Array[] = new Array<Float32Array>(list.length);
-    for (let start = 0; start < order.length; start += size) {
-      const batch = order.slice(start, start + size);
+    let done = 0;
+    for (const batch of batchesByLength(list, size)) {
       const vectors = await this.#encodeBatch(
         batch.map((i) => list[i]!),
         prompt,
@@ -142,7 +140,8 @@ export class SentenceTransformer {
       batch.forEach((i, row) => {
         rows[i] = finished.at(row)!.data as Float32Array;
       });
-      report(options.progress_callback, start + batch.length, list.length);
+      done += batch.length;
+      report(options.progress_callback, done, list.length);
     }
     const stacked = stack(rows);
     return single ? stacked.at(0)! : stacked;
@@ -285,6 +284,23 @@ async function loadParts(id: string, options: SentenceTransformerOptions): Promi
 function checkTexts(texts: unknown): readonly string[] {
   if (Array.isArray(texts) && texts.every((text) => typeof text === "string")) return texts as string[];
   throw new InputError("encode: expected a text or a list of texts");
+}
+
+/**
+ * Places of the texts in batches, longest texts first. A batch is as long as its longest text, so one that is under
+ * half as long starts another: running it costs less than its padding would.
+ */
+function batchesByLength(texts: readonly string[], size: number): number[][] {
+  const lengths = texts.map((text) => text.length);
+  const order = texts.map((_, i) => i).sort((a, b) => lengths[b]! - lengths[a]!);
+  const batches: number[][] = [];
+  for (const i of order) {
+    const batch = batches.at(-1);
+    const fits = batch !== undefined && batch.length < size && 2 * lengths[i]! >= lengths[batch[0]!]!;
+    if (fits) batch.push(i);
+    else batches.push([i]);
+  }
+  return batches;
 }
 
 function report(callback: ProgressCallback | null | undefined, loaded: number, total: number): void {

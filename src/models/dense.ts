@@ -1,25 +1,6 @@
 import type { Graph, Value } from "../graph/graph.ts";
-import { add } from "../graph/ops/math.ts";
-import { inlineWeight } from "../nn/inline.ts";
 import { Linear } from "../nn/linear.ts";
-import { Module, Parameter } from "../nn/module.ts";
-
-/** A linear layer with bias. */
-class BiasedLinear extends Linear {
-  readonly bias: Parameter;
-
-  constructor(in_features: number, out_features: number) {
-    super(in_features, out_features);
-    this.bias = new Parameter([out_features]);
-  }
-
-  override forward(x: Value): Value {
-    return add(
-      super.forward(x),
-      inlineWeight(x.graph, this.bias, (value) => value),
-    );
-  }
-}
+import { Module } from "../nn/module.ts";
 
 export interface DenseOptions {
   readonly in_features: number;
@@ -28,7 +9,7 @@ export interface DenseOptions {
   readonly activation: (x: Value) => Value;
 }
 
-/** sentence-transformers' Dense: a projection of whole-text vectors, [batch, in_features] → [batch, out_features]. */
+/** sentence-transformers' Dense: a projection of whole texts' vectors, [batch, in_features] → [batch, out_features]. */
 export class DenseModule extends Module {
   readonly linear: Linear;
   readonly #options: DenseOptions;
@@ -37,7 +18,7 @@ export class DenseModule extends Module {
     super();
     this.#options = options;
     const { in_features, out_features, bias } = options;
-    this.linear = bias ? new BiasedLinear(in_features, out_features) : new Linear(in_features, out_features);
+    this.linear = new Linear(in_features, out_features, { bias });
   }
 
   /** Emits the whole graph: one input, one output. */
