@@ -3,6 +3,7 @@ import { ConfigError, InputError, nearestName, rejectUnknownOptions } from "../e
 import type { PreTrainedTokenizer } from "../processing/tokenizer.ts";
 import { Tensor } from "../tensor.ts";
 import { AutoModel } from "./auto.ts";
+import { together } from "./loading.ts";
 import { ModelFiles } from "./model-files.ts";
 import type { PretrainedOptions, ProgressCallback } from "./options.ts";
 import { normalizeVectors } from "./pooling.ts";
@@ -116,7 +117,6 @@ export class SentenceTransformer {
     this.truncate_dim = parts.truncate_dim;
     this.max_seq_length = parts.max_seq_length;
     this.#lowerCase = parts.do_lower_case;
-    if (parts.default_prompt_name !== null) this.#promptNamed(parts.default_prompt_name);
   }
 
   /** Vectors of texts: float32 [count, size], or [size] for a text that comes alone. */
@@ -224,20 +224,7 @@ export class SentenceTransformer {
   #prompt({ prompt, prompt_name }: EncodeOptions): string {
     if (prompt !== undefined && prompt !== null) return prompt;
     const name = prompt_name ?? this.default_prompt_name;
-    return name === null ? "" : this.#promptNamed(name);
-  }
-
-  #promptNamed(name: string): string {
-    if (Object.hasOwn(this.prompts, name)) return this.prompts[name]!;
-    const names = Object.keys(this.prompts);
-    const near = nearestName(name, names);
-    const hint = near === undefined ? "" : `; did you mean "${near}"?`;
-    throw new InputError(
-      `prompt_name: the model has no prompt "${name}"${hint} There are: ${names.join(", ")}`,
-      {
-        option: "prompt_name",
-      },
-    );
+    return name === null ? "" : promptNamed(this.prompts, name);
   }
 
   #withPrompt(options: EncodeOptions, names: readonly string[]): EncodeOptions {
@@ -245,6 +232,17 @@ export class SentenceTransformer {
     const found = names.find((name) => Object.hasOwn(this.prompts, name));
     return named === undefined || named === null ? { ...options, prompt_name: found ?? null } : options;
   }
+}
+
+function promptNamed(prompts: Readonly<Record<string, string>>, name: string): string {
+  if (Object.hasOwn(prompts, name)) return prompts[name]!;
+  const names = Object.keys(prompts);
+  const near = nearestName(name, names);
+  const hint = near === undefined ? "" : `did you mean "${near}"? `;
+  throw new InputError(
+    `prompt_name: the model has no prompt "${name}"; ${hint}there are ${names.join(", ")}`,
+    { option: "prompt_name" },
+  );
 }
 
 async function loadParts(id: string, options: SentenceTransformerOptions): Promise<SentenceTransformerParts> {
@@ -257,17 +255,20 @@ async function loadParts(id: string, options: SentenceTransformerOptions): Promi
   const place = transformer === "" ? rest : { ...rest, subfolder: join(rest.subfolder ?? "", transformer) };
   try {
     const settings = await readSentenceSettings(files, transformer);
-    const [model, tokenizer] = await Promise.all([
+    const prompts = { ...settings.prompts, ...options.prompts };
+    const default_prompt_name = options.default_prompt_name ?? settings.default_prompt_name;
+    if (default_prompt_name !== null) promptNamed(prompts, default_prompt_name);
+    const [model, tokenizer] = await together(
       AutoModel.from_pretrained(id, place),
       AutoTokenizer.from_pretrained(id, place),
-    ]);
+    );
     const { max_position_embeddings } = model.config as { max_position_embeddings?: number };
     return {
       model,
       tokenizer,
       modules,
-      prompts: { ...settings.prompts, ...options.prompts },
-      default_prompt_name: options.default_prompt_name ?? settings.default_prompt_name,
+      prompts,
+      default_prompt_name,
       similarity_fn_name: checkSimilarity(options.similarity_fn_name ?? settings.similarity_fn_name),
       truncate_dim: checkPositive("truncate_dim", options.truncate_dim ?? settings.truncate_dim),
       max_seq_length:

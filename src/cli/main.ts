@@ -2,9 +2,10 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
 import { HubError, InputError, LapidaryError } from "../errors.ts";
+import type { EmbedFlags } from "./embed.ts";
 import { addGenerationFlags } from "./generation-flags.ts";
 import type { MaskFlags } from "./mask.ts";
-import { addModelFlags } from "./model-flags.ts";
+import { addModelFlags, positiveInteger } from "./model-flags.ts";
 
 /** Exit codes: what was typed is wrong, and what happened is. */
 const USAGE = 2;
@@ -44,6 +45,21 @@ function buildProgram(): Command {
     .action(async (prompt: string[], flags: object) =>
       (await import("./run.ts")).run(prompt.join(" "), flags),
     );
+
+  const embed = program
+    .command("embed")
+    .description("turn texts into vectors with an embedding model, or tell how alike they are");
+  embed.argument("[text...]", "the texts; read from standard input, one a line, when they are left out");
+  addModelFlags(embed, "required");
+  embed
+    .option("--prompt-name <name>", "one of the model's prompts to put before every text, such as query")
+    .option("--prompt <text>", "the prompt itself")
+    .option("--truncate-dim <count>", "keep the first so many numbers of every vector", positiveInteger)
+    .option("--normalize", "bring vectors to length 1, after --truncate-dim")
+    .option("--batch-size <count>", "texts that run together (default: 32)", positiveInteger)
+    .option("--similarity", "print how alike the first text is to each of the others instead of vectors")
+    .option("--json", "print one JSON object instead of a line for each text")
+    .action(async (texts: string[], flags: EmbedFlags) => (await import("./embed.ts")).embed(texts, flags));
 
   const info = program
     .command("info")

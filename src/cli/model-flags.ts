@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { ACCELERATORS_FIRST } from "../api/devices.ts";
+import { ACCELERATORS_FIRST } from "../api/loading.ts";
 import type { PretrainedOptions } from "../api/options.ts";
 import { WEIGHT_DTYPES, type WeightDtype } from "../checkpoints/pack-plan.ts";
 import type { Device } from "../runtime/session.ts";

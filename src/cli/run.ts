@@ -1,6 +1,6 @@
 import { AutoModelForCausalLM } from "../api/auto.ts";
 import type { CausalLM } from "../api/causal-lm.ts";
-import { loadOnFirst } from "../api/devices.ts";
+import { loadOnFirst } from "../api/loading.ts";
 import { ModelFiles } from "../api/model-files.ts";
 import type { PretrainedOptions } from "../api/options.ts";
 import { AutoTokenizer } from "../api/tokenizers.ts";

@@ -4,7 +4,7 @@ import {
   AutoModelForSequenceClassification,
   AutoModelForTokenClassification,
 } from "../api/auto.ts";
-import { ACCELERATORS_FIRST, loadOnFirst } from "../api/devices.ts";
+import { ACCELERATORS_FIRST, loadOnFirst, together } from "../api/loading.ts";
 import type { PretrainedOptions } from "../api/options.ts";
 import { SentenceTransformer } from "../api/sentence-transformer.ts";
 import { AutoTokenizer } from "../api/tokenizers.ts";
@@ -135,12 +135,12 @@ async function create(
   const load = (given: PretrainedOptions["device"]): Promise<PipelineModel> =>
     entry.load(id, given === undefined ? rest : { ...rest, device: given });
   const choice = readDevice(device);
-  const [loaded, loadedTokenizer] = await Promise.all([
+  const [loaded, loadedTokenizer] = await together(
     choice === "first"
       ? loadOnFirst(ACCELERATORS_FIRST, load).then(({ model: found }) => found)
       : load(choice),
-    tokenizer ?? AutoTokenizer.from_pretrained(id, rest),
-  ]);
+    tokenizer === undefined ? AutoTokenizer.from_pretrained(id, rest) : Promise.resolve(tokenizer),
+  );
   return entry.create({ task: name, model: loaded, tokenizer: loadedTokenizer } as PipelineParts<never>);
 }
 

@@ -30,3 +30,15 @@ export async function loadOnFirst<Model extends Preparable>(
   }
   throw new RuntimeError("no device could be used");
 }
+
+/** Both, once both are there; where the second fails, the first is given back. */
+export async function together<Model extends Preparable, Other>(
+  model: Promise<Model>,
+  other: Promise<Other>,
+): Promise<[Model, Other]> {
+  const [first, second] = await Promise.allSettled([model, other]);
+  if (first.status === "rejected") throw first.reason;
+  if (second.status === "fulfilled") return [first.value, second.value];
+  await first.value.dispose();
+  throw second.reason;
+}
