@@ -20,7 +20,9 @@ export interface EmbedFlags extends ModelFlags {
 /** `lapidary embed`: texts in, their vectors or how alike they are out. */
 export async function embed(given: readonly string[], flags: EmbedFlags): Promise<void> {
   const texts =
-    given.length > 0 ? given : (await promptFromStdin('lapidary embed -m model "first" "second"')).split(/\r?\n/);
+    given.length > 0
+      ? given
+      : (await promptFromStdin('lapidary embed -m model "first" "second"')).split(/\r?\n/);
   if (flags.similarity === true && texts.length < 2)
     throw new InputError("--similarity compares the first text with the others: write two at least");
   const abort = new AbortController();

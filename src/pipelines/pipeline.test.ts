@@ -3,8 +3,11 @@ import { describe, expect, it } from "vitest";
 import { temporaryFolder } from "../../test/checkpoints/files.ts";
 import { TINY_MODEL, writeSentenceFolder } from "../../test/support/sentence-folder.ts";
 import { SentenceTransformer } from "../api/sentence-transformer.ts";
+import { AutoTokenizer } from "../api/tokenizers.ts";
+import { callable } from "../callable.ts";
 import { InputError } from "../errors.ts";
-import type { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
+import { FeatureExtractionPipeline } from "./feature-extraction.ts";
 import { type PipelineOptions, type PipelineTask, pipeline } from "./pipeline.ts";
 
 const folder = temporaryFolder();
@@ -109,17 +112,13 @@ describe("feature-extraction", () => {
   });
 
   it("packs signs into bytes as Transformers.js does", async () => {
-    const { FeatureExtractionPipeline } = await import("./feature-extraction.ts");
-    const { callable } = await import("../callable.ts");
-    const { AutoTokenizer } = await import("../api/tokenizers.ts");
-    const { Tensor: Values } = await import("../tensor.ts");
     const values = [1, -1, 0, 2, 3, -4, 5, -6, -1, -1, -1, -1, -1, -1, -1, 1];
     const model = callable({
       dispose: async () => {},
       _call: async ({ input_ids }: { input_ids: Tensor }): Promise<{ last_hidden_state: Tensor }> => {
         const length = input_ids.dims[1]!;
         const rows = Array.from({ length }, () => values).flat();
-        return { last_hidden_state: new Values("float32", rows, [1, length, values.length]) };
+        return { last_hidden_state: new Tensor("float32", rows, [1, length, values.length]) };
       },
     });
     const tokenizer = await AutoTokenizer.from_pretrained(TINY_MODEL);
