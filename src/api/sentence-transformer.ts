@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { ConfigError, InputError, nearestName, rejectUnknownOptions } from "../errors.ts";
 import type { PreTrainedTokenizer } from "../processing/tokenizer.ts";
-import { Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
 import { AutoModel } from "./auto.ts";
 import { together } from "./loading.ts";
 import { ModelFiles } from "./model-files.ts";
@@ -10,6 +10,7 @@ import { normalizeVectors } from "./pooling.ts";
 import { loadSentenceModules, type SentenceModule } from "./sentence-modules.ts";
 import { checkPositive, checkSimilarity, readSentenceSettings } from "./sentence-settings.ts";
 import { type SimilarityName, similarityMatrix } from "./similarity.ts";
+import { batchesByLength, reportTexts, stackRows } from "./text-batches.ts";
 import { AutoTokenizer } from "./tokenizers.ts";
 
 /** Options of `SentenceTransformer.from_pretrained`, by sentence-transformers' names. */
@@ -123,8 +124,8 @@ export class SentenceTransformer {
   async encode(texts: string | readonly string[], options: EncodeOptions = {}): Promise<Tensor> {
     rejectUnknownOptions(options, ENCODE_OPTIONS, "encode");
     const single = typeof texts === "string";
-    const list = checkTexts(single ? [texts] : texts);
     const prompt = this.#prompt(options);
+    const list = checkTexts(single ? [texts] : texts).map((text) => this.#normalise(prompt + text));
     const keep = checkPositive("truncate_dim", options.truncate_dim ?? this.truncate_dim);
     const size = checkPositive("batch_size", options.batch_size ?? DEFAULT_BATCH)!;
     const rows: Float32Array[] = new Array<Float32Array>(list.length);
@@ -141,9 +142,9 @@ export class SentenceTransformer {
         rows[i] = finished.at(row)!.data as Float32Array;
       });
       done += batch.length;
-      report(options.progress_callback, done, list.length);
+      reportTexts(options.progress_callback, done, list.length);
     }
-    const stacked = stack(rows);
+    const stacked = stackRows(rows);
     return single ? stacked.at(0)! : stacked;
   }
 
@@ -172,14 +173,18 @@ export class SentenceTransformer {
     for (const module of this.modules) await module.dispose();
   }
 
+  /** Vectors of texts that have their prompt already. */
   async #encodeBatch(
     texts: readonly string[],
     prompt: string,
     signal: AbortSignal | undefined,
   ): Promise<Tensor> {
     signal?.throwIfAborted();
-    const prompted = texts.map((text) => this.#normalise(prompt + text));
-    const { input_ids, attention_mask } = this.tokenizer(prompted, this.#tokenizing());
+    const { input_ids, attention_mask } = this.tokenizer(texts, {
+      padding: true,
+      truncation: true,
+      max_length: this.max_seq_length,
+    });
     const { last_hidden_state } = await this.model({
       input_ids,
       attention_mask,
@@ -204,10 +209,6 @@ export class SentenceTransformer {
     let features = start;
     for (const module of this.modules) features = await module.apply(features, signal);
     return features;
-  }
-
-  #tokenizing(): { padding: true; truncation: true; max_length: number } {
-    return { padding: true, truncation: true, max_length: this.max_seq_length };
   }
 
   #normalise(text: string): string {
@@ -285,34 +286,4 @@ async function loadParts(id: string, options: SentenceTransformerOptions): Promi
 function checkTexts(texts: unknown): readonly string[] {
   if (Array.isArray(texts) && texts.every((text) => typeof text === "string")) return texts as string[];
   throw new InputError("encode: expected a text or a list of texts");
-}
-
-/**
- * Places of the texts in batches, longest texts first. A batch is as long as its longest text, so one that is under
- * half as long starts another: running it costs less than its padding would.
- */
-function batchesByLength(texts: readonly string[], size: number): number[][] {
-  const lengths = texts.map((text) => text.length);
-  const order = texts.map((_, i) => i).sort((a, b) => lengths[b]! - lengths[a]!);
-  const batches: number[][] = [];
-  for (const i of order) {
-    const batch = batches.at(-1);
-    const fits = batch !== undefined && batch.length < size && 2 * lengths[i]! >= lengths[batch[0]!]!;
-    if (fits) batch.push(i);
-    else batches.push([i]);
-  }
-  return batches;
-}
-
-function report(callback: ProgressCallback | null | undefined, loaded: number, total: number): void {
-  callback?.({ status: "progress", file: "texts", loaded, total, progress: (100 * loaded) / total });
-}
-
-function stack(rows: readonly Float32Array[]): Tensor {
-  const size = rows[0]?.length ?? 0;
-  const data = new Float32Array(rows.length * size);
-  rows.forEach((row, i) => {
-    data.set(row, i * size);
-  });
-  return new Tensor("float32", data, [rows.length, size]);
 }

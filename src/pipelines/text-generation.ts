@@ -74,7 +74,8 @@ const OWN_OPTIONS = [
 ] as const;
 const CHAT_OPTIONS = ["tools", "documents", "chat_template"] as const;
 const DECODE_OPTIONS = ["clean_up_tokenization_spaces"] as const;
-const SET_HERE = new Set(["input_ids", "inputs", "attention_mask", "past_key_values"]);
+/** What the pipeline makes of its input, under the names of `generate`. */
+const SET_HERE = new Set(["input_ids", "inputs", "inputs_embeds", "attention_mask", "past_key_values"]);
 /** A pipeline gives texts: what else `generate` can tell has no place in them. */
 const NO_PLACE = [
   "return_dict_in_generate",
