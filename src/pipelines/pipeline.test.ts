@@ -19,7 +19,7 @@ describe("pipeline", () => {
     const other = await pipeline({
       task: "text-generation",
       model: TINY_MODEL,
-      torch_dtype: "torch.float32" as "fp32",
+      torch_dtype: "torch.float32",
       device: -1,
     });
     expect(await other("Hello", GREEDY)).toEqual(await one("Hello", GREEDY));
