@@ -2,11 +2,8 @@ import { mkdir, mkdtemp, readdir, rm, stat, truncate, writeFile } from "node:fs/
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { writeTinyModel } from "../../test/support/tiny-model.ts";
 import { writeSafetensors } from "../checkpoints/write-safetensors.ts";
-import { Gemma3TextConfig } from "../models/gemma3/config.ts";
-import { Gemma3TextModule } from "../models/gemma3/text.ts";
-import { CausalLMModule } from "../models/heads.ts";
-import { namedParameters } from "../nn/module.ts";
 import { Tensor } from "../tensor.ts";
 import { Gemma3ForCausalLM } from "./gemma3.ts";
 
@@ -25,24 +22,12 @@ const CONFIG = {
 };
 const PROMPT = new Tensor("int64", [2, 17, 230, 41, 99, 305, 6, 77].map(BigInt), [1, 8]);
 
-function causalModule(config: Gemma3TextConfig): CausalLMModule {
-  return new CausalLMModule(new Gemma3TextModule(config), config);
-}
-
 describe.skipIf(process.platform === "win32")("prepared sessions", () => {
   let folder: string;
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "lapidary-prepared-"));
     vi.stubEnv("LAPIDARY_CACHE", join(folder, "cache"));
-    const module = causalModule(new Gemma3TextConfig(CONFIG));
-    const tensors = [...namedParameters(module)].map(([name, { shape }], seed) => {
-      const values = new Float32Array(shape.reduce((a, b) => a * b)).map(
-        (_, i) => Math.sin((i + 1) * (seed + 1.7)) / 20,
-      );
-      return { name, dtype: "F32" as const, shape, data: [new Uint8Array(values.buffer)] };
-    });
-    await writeSafetensors(join(folder, "model.safetensors"), tensors);
-    await writeFile(join(folder, "config.json"), JSON.stringify(CONFIG));
+    await writeTinyModel(folder, CONFIG);
   });
   afterAll(async () => {
     vi.unstubAllEnvs();

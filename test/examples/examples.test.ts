@@ -1,0 +1,68 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { writeSentenceFolder } from "../support/sentence-folder.ts";
+import { writeTinyModel } from "../support/tiny-model.ts";
+
+const ROOT = resolve(import.meta.dirname, "../..");
+const EXAMPLES = join(ROOT, "examples");
+
+/** Sizes that fit the tokenizer, and groups of 128. */
+const SIZES = {
+  vocab_size: 520,
+  hidden_size: 128,
+  intermediate_size: 256,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 1,
+  head_dim: 32,
+};
+const LLM = "LLMs generate text through a process known as";
+
+/** Which tiny model each example runs on, and what it must print. */
+const PRINTS: Readonly<Record<string, readonly ["gemma" | "gemma3" | "sentences", string | RegExp]>> = {
+  "cache-fork.ts": ["gemma3", /The four seasons[^]*In spring[^]*The four seasons[^]*In winter/],
+  "chat-stream.ts": ["gemma3", /role: 'assistant'/],
+  "embeddings.ts": ["sentences", /^\[ \[ -?[\d.]+, -?[\d.]+, -?[\d.]+ \] \]/],
+  "gemma-attention-mask.ts": ["gemma", "Attention Matrix"],
+  "gemma-auto-model.ts": ["gemma", LLM],
+  "gemma-cache.ts": ["gemma", /LLMs generate[^]*\d+ positions held/],
+  "gemma-command-line.sh": ["gemma", LLM],
+  "gemma-pipeline.ts": ["gemma", LLM],
+  "gemma-quantized.ts": ["gemma", /LLMs generate[^]*nf4/],
+  "gemma3-quantized.ts": ["gemma3", /Why is the sky blue\?[^]*int4/],
+  "gemma3-text.ts": ["gemma3", "Plants create energy through a process known as"],
+  "json-output.ts": ["gemma3", /\{ name: .*, population: -?\d+ \}/],
+};
+
+describe.skipIf(process.platform === "win32")("examples", () => {
+  const folder = mkdtempSync(join(tmpdir(), "lapidary-examples-"));
+  beforeAll(async () => {
+    await writeTinyModel(join(folder, "gemma"), { model_type: "gemma", ...SIZES });
+    const gemma3 = { model_type: "gemma3_text", ...SIZES, sliding_window: 8, query_pre_attn_scalar: 32 };
+    await writeTinyModel(join(folder, "gemma3"), gemma3);
+    writeSentenceFolder(join(folder, "sentences"), { hidden_size: 32 });
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it("are all run here", () => {
+    expect(readdirSync(EXAMPLES).sort()).toEqual(Object.keys(PRINTS).sort());
+  });
+
+  it.each(Object.entries(PRINTS))("%s", (name, [model, printed]) => {
+    const file = join(EXAMPLES, name);
+    const [command, args] = name.endsWith(".sh")
+      ? ["sh", [file]]
+      : [process.execPath, ["--import", "tsx", file]];
+    const { stdout, stderr, status } = spawnSync(command, [...args, join(folder, model)], {
+      cwd: ROOT,
+      encoding: "utf8",
+      env: { ...process.env, LAPIDARY_CACHE: join(folder, "cache"), HF_HUB_OFFLINE: "1" },
+      timeout: 100_000,
+    });
+    expect(`${stderr}${status}`).toMatch(/0$/);
+    expect(stdout).toMatch(printed);
+  });
+});
