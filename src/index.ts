@@ -58,4 +58,14 @@ export { GemmaConfig } from "./models/gemma/config.ts";
 export { Gemma3TextConfig } from "./models/gemma3/config.ts";
 export * from "./pipelines/public.ts";
 export { PreTrainedTokenizer } from "./processing/tokenizer.ts";
+export {
+  dequantize_4bit,
+  dequantize_int4,
+  type Int4Matrix,
+  type Quantize4bitOptions,
+  type QuantizeInt4Options,
+  type QuantState,
+  quantize_4bit,
+  quantize_int4,
+} from "./quantization/public.ts";
 export { Tensor } from "./tensor.ts";

@@ -4,6 +4,7 @@ import { decodeWithCache, generate } from "./generation.ts";
 import { attentionMasks, visualizeAttentionMask } from "./masks.ts";
 import { featureExtractor, processor, processorChatTemplate } from "./media.ts";
 import { forward, forwardBaseModel, forwardNf4, promptLogprobs } from "./model.ts";
+import { int4Quantize, nf4Quantize } from "./quantization.ts";
 import { logitsProcessor, softmax } from "./scores.ts";
 import { batchDecode, chatTemplate, decode, tokenize, tokenizeAndDecode } from "./tokenizer.ts";
 
@@ -25,6 +26,8 @@ const CALLS: Readonly<Record<string, Call>> = {
   softmax,
   processor,
   feature_extractor: featureExtractor,
+  nf4_quantize: nf4Quantize,
+  int4_quantize: int4Quantize,
 };
 
 /** The function that makes a test's call, if its kind is known. */
