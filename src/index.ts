@@ -31,6 +31,12 @@ export { Gemma3ForCausalLM, Gemma3TextForSequenceClassification, Gemma3TextModel
 export type { DtypeOption, PretrainedOptions, ProgressCallback, ProgressInfo } from "./api/options.ts";
 export type { ModelMemory, ModelOutput } from "./api/pretrained-decoder.ts";
 export {
+  BitsAndBytesConfig,
+  type BitsAndBytesOptions,
+  TorchAoConfig,
+  type TorchAoOptions,
+} from "./api/quantization-config.ts";
+export {
   type EncodeOptions,
   SentenceTransformer,
   type SentenceTransformerOptions,

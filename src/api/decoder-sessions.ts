@@ -3,7 +3,7 @@ import type { DecoderModel, GraphVariant } from "../generation/decoder-model.ts"
 import type { RopeSpec } from "../generation/rope-tables.ts";
 import { Graph } from "../graph/graph.ts";
 import { serializeOnnx } from "../graph/onnx/serialize.ts";
-import type { WeightSource } from "../graph/weights.ts";
+import { fileRanges, type WeightSource } from "../graph/weights.ts";
 import type { LayerCacheSpec } from "../models/decoder-inputs.ts";
 import type { HeadedModule } from "../models/heads.ts";
 import { layerCaches, type TextConfig } from "../models/text-config.ts";
@@ -195,11 +195,7 @@ function sessionConfig(weights: WeightSource): Record<string, string> {
 
 /** The deepest folder above all weight files: locations in the graph can't climb out of their folder. */
 function commonFolder(weights: WeightSource): string {
-  const files = new Set<string>();
-  for (const weight of weights.values()) {
-    if (weight.kind === "float") files.add(weight.range.file);
-    if (weight.kind === "nbits") files.add(weight.codes.file).add(weight.scales.file);
-  }
+  const files = new Set([...weights.values()].flatMap(fileRanges).map(({ file }) => file));
   const folders = [...files].map((file) => dirname(file));
   const [first] = folders;
   if (first === undefined) return process.cwd();

@@ -1,8 +1,15 @@
-import { checkWeightDtype, type WeightDtype } from "../checkpoints/pack-plan.ts";
+import { checkWeightDtype, type StorageDtype, type WeightDtype } from "../checkpoints/pack-plan.ts";
 import { InputError, rejectUnknownOptions } from "../errors.ts";
 import type { EngineChoice } from "../runtime/engine.ts";
 import type { Device } from "../runtime/session.ts";
 import type { AdapterOption } from "./adapter-files.ts";
+import {
+  type BitsAndBytesConfig,
+  type ModelQuantization,
+  modelQuantization,
+  NF4,
+  type TorchAoConfig,
+} from "./quantization-config.ts";
 
 /** What happens while a model is fetched and prepared, in Transformers.js' form. */
 export interface ProgressInfo {
@@ -28,6 +35,8 @@ export type DtypeOption = WeightDtype | TorchDtype | Readonly<Record<string, Wei
 export interface PretrainedOptions {
   /** "auto" keeps the checkpoint's own precision. */
   readonly dtype?: DtypeOption;
+  /** Quantises linear layers on load; `dtype` then says how the rest is stored. */
+  readonly quantization_config?: BitsAndBytesConfig | TorchAoConfig | null;
   /** HF's older name of `dtype`. */
   readonly torch_dtype?: DtypeOption;
   readonly device?: Device | "auto" | "gpu";
@@ -58,6 +67,7 @@ export interface PretrainedOptions {
 const KNOWN: readonly (keyof PretrainedOptions)[] = [
   "dtype",
   "torch_dtype",
+  "quantization_config",
   "device",
   "device_map",
   "revision",
@@ -75,14 +85,13 @@ const KNOWN: readonly (keyof PretrainedOptions)[] = [
   "signal",
 ];
 
-/** Of the contract, but not built yet: an option that would be ignored in silence is worse than an error. */
-const NOT_YET = ["quantization_config"];
-
 /** Options that `from_pretrained` of a model has checked. */
 export interface ModelOptions {
-  readonly dtype: WeightDtype;
+  readonly dtype: StorageDtype;
   /** Storage of the embedding table, which most models share with their output layer. */
-  readonly tablesDtype: WeightDtype;
+  readonly tablesDtype: StorageDtype;
+  /** What linear layers are stored in instead. */
+  readonly quantization: ModelQuantization | undefined;
   readonly device: Device;
   readonly threads: number | undefined;
   readonly engine: EngineChoice;
@@ -93,14 +102,9 @@ const DECODER_PARTS = ["decoder", "decoder_model_merged", "model"];
 const TABLE_PARTS = ["embed_tokens"];
 const OTHER_PARTS = ["vision_encoder", "audio_encoder", "encoder_model"];
 
-/** Throws for options that do not exist or are not built yet. */
+/** Throws for options that do not exist. */
 export function checkPretrainedOptions(options: object, call: string): void {
-  for (const name of NOT_YET) {
-    const value = (options as Record<string, unknown>)[name];
-    if (value !== undefined && value !== null)
-      throw new InputError(`${call}: the option "${name}" is not supported yet`, { option: name });
-  }
-  rejectUnknownOptions(options, [...KNOWN, ...NOT_YET], call);
+  rejectUnknownOptions(options, KNOWN, call);
 }
 
 export function modelOptions(options: PretrainedOptions, call: string): ModelOptions {
@@ -113,14 +117,35 @@ export function modelOptions(options: PretrainedOptions, call: string): ModelOpt
     const name = names.find((candidate) => parts[candidate] !== undefined);
     return name === undefined ? undefined : checkWeightDtype(normalDtype(parts[name]), "dtype");
   };
-  const dtype = part(DECODER_PARTS) ?? "auto";
+  const decoder = part(DECODER_PARTS) ?? "auto";
+  const dtype = decoder === "nf4" ? "auto" : decoder;
+  const tables = part(TABLE_PARTS) ?? dtype;
+  if (tables === "nf4")
+    throw new InputError(`${call}: dtype "nf4" is for linear layers; embed_tokens can't be stored in it`, {
+      option: "dtype",
+    });
   return {
     dtype,
-    tablesDtype: part(TABLE_PARTS) ?? dtype,
+    tablesDtype: tables,
+    quantization: chooseQuantization(options.quantization_config, decoder, call),
     device: chooseDevice(options.device ?? options.device_map),
     threads: checkThreads(options.threads),
     engine: options.engine ?? "auto",
   };
+}
+
+/** Linear layers are quantised by one option only. */
+function chooseQuantization(
+  config: PretrainedOptions["quantization_config"],
+  dtype: WeightDtype,
+  call: string,
+): ModelQuantization | undefined {
+  if (config === undefined || config === null) return dtype === "nf4" ? NF4 : undefined;
+  if (dtype === "nf4" || dtype === "q4" || dtype === "q8")
+    throw new InputError(`${call}: dtype "${dtype}" and quantization_config both quantise; leave one out`, {
+      option: "dtype",
+    });
+  return modelQuantization(config, call);
 }
 
 const TORCH_DTYPES = {

@@ -19,6 +19,7 @@ import {
 import type { AdapterWeights } from "./adapters.ts";
 import { ModelFiles } from "./model-files.ts";
 import { type ModelOptions, modelOptions, type PretrainedOptions } from "./options.ts";
+import { checkSavedQuantization, quantizedLinears } from "./quantization-config.ts";
 
 /** What `from_pretrained` of every model class has at hand when it builds the instance. */
 export interface LoadedModel {
@@ -58,6 +59,7 @@ export async function loadModel(
   ]);
   try {
     const config = (options.config as JsonObject | undefined) ?? (await files.config());
+    checkSavedQuantization(config.quantization_config);
     const module = reader.module(config);
     const request = weightRequest(module, checked);
     const checkpoint = reader.checkpoint(await files.checkpoint());
@@ -106,7 +108,7 @@ async function loadAdapted(
 /** Every parameter below `module`, which of them run together, and which are tables. */
 export function weightRequest(
   module: Module,
-  options: Pick<ModelOptions, "dtype" | "tablesDtype">,
+  options: Pick<ModelOptions, "dtype" | "tablesDtype"> & Partial<Pick<ModelOptions, "quantization">>,
 ): WeightRequest {
   const parameters = namedParameters(module);
   const keys = new Map([...parameters].map(([key, parameter]) => [parameter, key]));
@@ -124,6 +126,9 @@ export function weightRequest(
     ),
     dtype: options.dtype,
     tablesDtype: options.tablesDtype,
+    ...(options.quantization === undefined
+      ? {}
+      : { linears: quantizedLinears(module, options.quantization) }),
   };
 }
 

@@ -1,4 +1,5 @@
 import type { Buffer } from "node:buffer";
+import type { Bnb4Type } from "../quantization/nf4.ts";
 import type { PackedStrings } from "./packed-strings.ts";
 
 /** Element formats of tensors as they lie in files: safetensors' names, then GGML's block formats. */
@@ -49,6 +50,25 @@ export interface TensorSlice {
     readonly from: CheckpointDtype;
     /** Changes whenever the computation does. */
     readonly identity: string;
+  };
+  /** How bitsandbytes encoded a matrix, where it did: dtype and length are then those of the codes. */
+  readonly encoding?: SavedEncoding;
+}
+
+export type SavedEncoding = Bnb4Encoding | { readonly kind: "int8"; readonly scales: TensorSlice };
+
+/** 4-bit codes over the flattened matrix; see bitsandbytes.ts. */
+export interface Bnb4Encoding {
+  readonly kind: "bnb4";
+  readonly quant_type: Bnb4Type;
+  readonly block_size: number;
+  readonly absmax: TensorSlice;
+  /** Of double quantisation: `absmax` are codes then. */
+  readonly nested?: {
+    readonly absmax: Float32Array;
+    readonly map: Float32Array;
+    readonly block_size: number;
+    readonly offset: number;
   };
 }
 

@@ -2,6 +2,7 @@
 import { Buffer } from "node:buffer";
 import { setImmediate } from "node:timers/promises";
 import { byteLength, dequantize } from "../quantization/gguf-blocks.ts";
+import { readEncoded } from "./bitsandbytes.ts";
 import type { Checkpoint, MetadataValue, TensorSlice } from "./checkpoint.ts";
 import { type LoraAdapter, type LoraLayer, readFloat32 } from "./lora.ts";
 
@@ -57,10 +58,7 @@ class MergedCheckpoint implements Checkpoint {
     if (layer === undefined || origin === undefined) return this.#source(slice).read(slice, start, end);
     const width = slice.shape[1]!;
     const [first, last] = [Math.floor(start / 4 / width), Math.ceil(end / 4 / width)];
-    const rowBytes = byteLength(origin.dtype, width);
-    const bytes = await this.#source(origin).read(origin, first * rowBytes, last * rowBytes);
-    const values = new Float32Array((last - first) * width);
-    dequantize(origin.dtype, bytes, values);
+    const values = await this.#readRows(origin, first, last);
     const factors = await this.#factorsOf(layer);
     const rows = Math.max(1, Math.floor(TURN_PRODUCTS / (width * layer.rank)));
     for (let row = first; row < last; row += rows) {
@@ -68,7 +66,19 @@ class MergedCheckpoint implements Checkpoint {
       addRows(part, width, row, factors);
       await setImmediate();
     }
-    return Buffer.from(values.buffer, start - 4 * first * width, end - start);
+    return Buffer.from(values.buffer, values.byteOffset + start - 4 * first * width, end - start);
+  }
+
+  /** Rows first..last-1 of a weight as it was, in float32. */
+  async #readRows(origin: TensorSlice, first: number, last: number): Promise<Float32Array> {
+    const width = origin.shape[1]!;
+    const source = this.#source(origin);
+    if (origin.encoding !== undefined)
+      return readEncoded(source, origin, origin.encoding, first * width, last * width);
+    const rowBytes = byteLength(origin.dtype, width);
+    const values = new Float32Array((last - first) * width);
+    dequantize(origin.dtype, await source.read(origin, first * rowBytes, last * rowBytes), values);
+    return values;
   }
 
   close(): Promise<void> {
@@ -89,11 +99,15 @@ class MergedCheckpoint implements Checkpoint {
 function computedSlice(slice: TensorSlice, layer: LoraLayer): TensorSlice {
   const { A, B, magnitude, rank, scale } = layer;
   const places = [A, B, magnitude].map((part) => part && [part.offset, part.dtype]);
+  const { encoding, ...plain } = slice;
   return {
-    ...slice,
+    ...plain,
     dtype: "F32",
     length: slice.shape.reduce((product, dim) => product * dim, 4),
-    computed: { from: slice.dtype, identity: JSON.stringify(["lora", VERSION, rank, scale, places]) },
+    computed: {
+      from: encoding === undefined ? slice.dtype : "F32",
+      identity: JSON.stringify(["lora", VERSION, rank, scale, places]),
+    },
   };
 }
 

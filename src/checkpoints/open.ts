@@ -1,6 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.ts";
+import { decodeBitsAndBytes } from "./bitsandbytes.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { flaxShards, openFlax } from "./flax.ts";
 import { openGguf } from "./gguf.ts";
@@ -18,7 +19,13 @@ const FLAX_INDEX = "flax_model.msgpack.index.json";
  * of the first two, or such a file itself; what is named first here is preferred. Only headers are read; close() the checkpoint when its tensors are no longer needed.
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
-  return openFile(await weightFileOf(path));
+  const checkpoint = await openFile(await weightFileOf(path));
+  try {
+    return await decodeBitsAndBytes(checkpoint);
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
 }
 
 function openFile(path: string): Promise<Checkpoint> {

@@ -4,14 +4,23 @@ import { BLOCK_GEOMETRY } from "../quantization/gguf-blocks.ts";
 import type { NBitsLayout } from "../quantization/matmul-nbits.ts";
 import { layoutOf } from "../quantization/repack.ts";
 import type { Checkpoint, CheckpointDtype, TensorSlice } from "./checkpoint.ts";
+import type { LinearTarget } from "./pack-linear.ts";
 
 /**
  * How weights are stored while a model runs. "auto" keeps a GGUF file's own precision and makes half-precision
  * numbers float32; "fp16" and "bf16" are storage, arithmetic stays float32; "q8" and "q4" quantise on load.
  */
-export type WeightDtype = "auto" | "fp32" | "fp16" | "bf16" | "q8" | "q4";
+export type StorageDtype = "auto" | "fp32" | "fp16" | "bf16" | "q8" | "q4";
 
-export const WEIGHT_DTYPES: readonly WeightDtype[] = ["auto", "fp32", "fp16", "bf16", "q8", "q4"];
+/** "nf4" is bitsandbytes' format for linear layers; everything else is stored as with "auto". */
+export type WeightDtype = StorageDtype | "nf4";
+
+export const WEIGHT_DTYPES: readonly WeightDtype[] = ["auto", "fp32", "fp16", "bf16", "q8", "q4", "nf4"];
+
+/** What HF's quantisation configurations ask for; each linear layer's weights decide the precision. */
+export type LinearQuantization = {
+  [Kind in LinearTarget as Kind["kind"]]: Omit<Kind, "precision">;
+}[LinearTarget["kind"]];
 
 /** What a model asks of a checkpoint. */
 export interface WeightRequest {
@@ -24,8 +33,10 @@ export interface WeightRequest {
   /** Keys of layers that "q4" keeps in 8 bits. */
   readonly sensitive: ReadonlySet<string>;
   /** Storage of the decoder's layers, and of its tables. */
-  readonly dtype: WeightDtype;
-  readonly tablesDtype: WeightDtype;
+  readonly dtype: StorageDtype;
+  readonly tablesDtype: StorageDtype;
+  /** Linear layers that are stored in another way, by key. */
+  readonly linears?: ReadonlyMap<string, LinearQuantization>;
 }
 
 export type Target =
@@ -34,7 +45,8 @@ export type Target =
   /** Used where it lies. */
   | { readonly kind: "direct"; readonly dtype: FloatDtype }
   | { readonly kind: "float"; readonly dtype: FloatDtype }
-  | ({ readonly kind: "nbits" } & NBitsLayout);
+  | ({ readonly kind: "nbits" } & NBitsLayout)
+  | { readonly kind: "linear"; readonly form: LinearTarget };
 
 export interface PlannedWeight {
   readonly key: string;
@@ -50,7 +62,7 @@ const FLOATS: Partial<Record<CheckpointDtype, FloatDtype>> = {
   F16: "float16",
   BF16: "bfloat16",
 };
-const STORAGE: Partial<Record<WeightDtype, FloatDtype>> = {
+const STORAGE: Partial<Record<StorageDtype, FloatDtype>> = {
   fp32: "float32",
   fp16: "float16",
   bf16: "bfloat16",
@@ -74,6 +86,8 @@ export function planWeights(checkpoint: Checkpoint, request: WeightRequest): Pla
 
 function chooseTarget(slice: TensorSlice, shape: readonly number[], request: WeightRequest): Target {
   if (shape.length < 2) return { kind: "inline" };
+  const form = linearForm(slice, shape, request);
+  if (form !== undefined) return { kind: "linear", form };
   const table = request.tables.has(slice.name);
   const dtype = table ? request.tablesDtype : request.dtype;
   if (dtype === "auto") return keepPrecision(slice, shape, table);
@@ -82,6 +96,47 @@ function chooseTarget(slice: TensorSlice, shape: readonly number[], request: Wei
   // Four bits cost the output layer far more than the others, so that the shared table keeps eight.
   const fourBits = dtype === "q4" && !table && !request.sensitive.has(slice.name);
   return quantised(fourBits ? Q4 : Q8, shape, table);
+}
+
+/** The form of a linear layer that HF's configuration, or the checkpoint itself, wants quantised. */
+function linearForm(
+  slice: TensorSlice,
+  shape: readonly number[],
+  request: WeightRequest,
+): LinearTarget | undefined {
+  if (request.tables.has(slice.name)) return undefined;
+  const wanted = request.linears?.get(slice.name);
+  const saved = savedForm(slice);
+  if (wanted === undefined) return request.dtype === "auto" ? saved : undefined;
+  if (saved !== undefined) {
+    const [a, b] = [saved, wanted];
+    if (a.kind === "bnb4" && b.kind === "bnb4" && a.quant_type === b.quant_type) return saved;
+    throw new InputError(
+      `the checkpoint is already quantised (${formName(saved)}); load it without quantization_config`,
+      { option: "quantization_config" },
+    );
+  }
+  // torchao leaves layers alone whose rows are no whole number of groups.
+  if (wanted.kind === "int4" && shape[1]! % wanted.group_size !== 0) return undefined;
+  return {
+    ...wanted,
+    precision: STORAGE[request.dtype] ?? FLOATS[slice.computed?.from ?? slice.dtype] ?? "float32",
+  };
+}
+
+function savedForm({ encoding }: TensorSlice): LinearTarget | undefined {
+  if (encoding === undefined) return undefined;
+  const precision = "float32";
+  if (encoding.kind === "int8") return { kind: "int8", precision };
+  const { quant_type, block_size, nested } = encoding;
+  return { kind: "bnb4", quant_type, block_size, double_quant: nested !== undefined, precision };
+}
+
+/** A name for reports: "nf4 (block 64, double quant)". */
+export function formName(form: LinearTarget): string {
+  if (form.kind === "int8") return "int8 (row)";
+  if (form.kind === "int4") return `int4 (group ${form.group_size})`;
+  return `${form.quant_type} (block ${form.block_size}${form.double_quant ? ", double quant" : ""})`;
 }
 
 function keepPrecision(slice: TensorSlice, shape: readonly number[], table: boolean): Target {
@@ -99,8 +154,9 @@ function asFloat(slice: TensorSlice, dtype: FloatDtype): Target {
 }
 
 /** Whether the file holds the very numbers, in PyTorch's order, in one piece, at an address that suits them. */
-function liesReady({ transposed, pieces, computed, offset, dtype }: TensorSlice): boolean {
-  if (transposed === true || pieces !== undefined || computed !== undefined) return false;
+function liesReady({ transposed, pieces, computed, encoding, offset, dtype }: TensorSlice): boolean {
+  if (transposed === true || pieces !== undefined) return false;
+  if (computed !== undefined || encoding !== undefined) return false;
   return offset % BLOCK_GEOMETRY[dtype].blockBytes === 0;
 }
 

@@ -3,12 +3,14 @@ import { CheckpointError } from "../errors.ts";
 import type { FloatDtype, InlineWeight } from "../graph/weights.ts";
 import { BLOCK_GEOMETRY, byteLength, dequantize, elementCount } from "../quantization/gguf-blocks.ts";
 import { float32ToBfloat16, float32ToFloat16 } from "../quantization/half.ts";
-import { blocksPerRow, type NBitsLayout, rowBytes } from "../quantization/matmul-nbits.ts";
+import { blocksPerRow, type NBitsLayout, quantizeRows, rowBytes } from "../quantization/matmul-nbits.ts";
 import { repack } from "../quantization/repack.ts";
+import { readEncoded } from "./bitsandbytes.ts";
 import type { Checkpoint, TensorSlice } from "./checkpoint.ts";
 import { checkRoom } from "./disk.ts";
 import type { SafetensorsDtype } from "./dtypes.ts";
 import type { PackOptions } from "./pack.ts";
+import { encodeLinear, type LinearTarget, linearEntries } from "./pack-linear.ts";
 import type { PlannedWeight } from "./pack-plan.ts";
 import { makeHeader, replaceFile, writeAll } from "./write-safetensors.ts";
 
@@ -42,7 +44,9 @@ export async function writePack(
   const entries = plan.flatMap(entriesOf);
   // Wide elements first: everything is aligned, and neighbours of one kind stay neighbours.
   const order: readonly SafetensorsDtype[] = ["F32", "BF16", "F16", "U8"];
-  entries.sort((a, b) => order.indexOf(a.dtype) - order.indexOf(b.dtype));
+  const place = ({ name, dtype }: Entry): number =>
+    2 * order.indexOf(dtype) + (name.endsWith("#zeros") ? 1 : 0);
+  entries.sort((a, b) => place(a) - place(b));
   const header = makeHeader(entries, { format: "lapidary" }, path, SPARE_HEADER);
   const offsets = new Map<string, number>();
   let end = header.length;
@@ -84,6 +88,11 @@ export async function readInline(
   return inline;
 }
 
+/** Names of the tensors that a weight has in its pack. */
+export function packedNames(weight: PlannedWeight): string[] {
+  return entriesOf(weight).map(({ name }) => name);
+}
+
 function entriesOf({ key, shape, target }: PlannedWeight): Entry[] {
   const elements = shape.reduce((product, dim) => product * dim, 1);
   switch (target.kind) {
@@ -113,6 +122,17 @@ function entriesOf({ key, shape, target }: PlannedWeight): Entry[] {
         },
       ];
     }
+    case "linear":
+      return linearEntries(target.form, shape as [number, number]).map((entry) => {
+        const codes = entry.role === "codes";
+        const count = entry.shape.reduce((product, dim) => product * dim, 1);
+        return {
+          name: `${key}#${entry.role}`,
+          dtype: codes ? ("U8" as const) : ("F32" as const),
+          shape: entry.shape,
+          bytes: codes ? count : 4 * count,
+        };
+      });
   }
 }
 
@@ -125,6 +145,7 @@ async function* convert(
 ): AsyncGenerator<number> {
   const { key, shape, slice, target } = weight;
   if (target.kind === "nbits") return yield* convertNBits(handle, checkpoint, weight, target, offsets);
+  if (target.kind === "linear") return yield* convertLinear(handle, checkpoint, weight, target.form, offsets);
   const dtype = target.kind === "inline" ? "float32" : target.dtype;
   const elements = shape.reduce((product, dim) => product * dim, 1);
   let at = offsets.get(key)!;
@@ -139,6 +160,21 @@ async function* convert(
   }
 }
 
+async function* convertLinear(
+  handle: FileHandle,
+  checkpoint: Checkpoint,
+  { key, shape, slice }: PlannedWeight,
+  form: LinearTarget,
+  offsets: ReadonlyMap<string, number>,
+): AsyncGenerator<number> {
+  const read = (start: number, end: number): Promise<Float32Array> =>
+    readFloats(checkpoint, slice, start, end);
+  for await (const part of encodeLinear({ checkpoint, slice, shape, read }, form, RUN_ELEMENTS)) {
+    await writeAll(handle, part.bytes, offsets.get(`${key}#${part.role}`)! + part.at);
+    yield part.bytes.byteLength;
+  }
+}
+
 async function* convertNBits(
   handle: FileHandle,
   checkpoint: Checkpoint,
@@ -148,13 +184,18 @@ async function* convertNBits(
 ): AsyncGenerator<number> {
   const [N, K] = shape as [number, number];
   const rows = Math.max(1, Math.floor(RUN_ELEMENTS / K));
-  const sourceRow = byteLength(slice.dtype, K);
   for (let row = 0; row < N; row += rows) {
     const count = Math.min(rows, N - row);
-    const bytes = await checkpoint.read(slice, row * sourceRow, (row + count) * sourceRow);
     const codes = new Uint8Array(count * rowBytes(K, layout));
     const scales = new Float32Array(count * blocksPerRow(K, layout));
-    repack(slice.dtype, bytes, count, K, layout, codes, scales);
+    if (slice.encoding !== undefined) {
+      const values = await readFloats(checkpoint, slice, row * K, (row + count) * K);
+      quantizeRows(values, count, K, layout, codes, scales);
+    } else {
+      const sourceRow = byteLength(slice.dtype, K);
+      const bytes = await checkpoint.read(slice, row * sourceRow, (row + count) * sourceRow);
+      repack(slice.dtype, bytes, count, K, layout, codes, scales);
+    }
     await writeAll(handle, codes, offsets.get(`${key}#codes`)! + row * rowBytes(K, layout));
     await writeAll(
       handle,
@@ -165,23 +206,25 @@ async function* convertNBits(
   }
 }
 
-/** Elements start..end-1 of a tensor as float32; `start` lies at the border of a block. */
+/**
+ * Elements start..end-1 of a tensor as float32. `start` lies at the border of a block of its dtype, or anywhere else:
+ * then whole blocks are read.
+ */
 async function readFloats(
   checkpoint: Checkpoint,
   slice: TensorSlice,
   start: number,
   end: number,
 ): Promise<Float32Array> {
+  if (slice.encoding !== undefined) return readEncoded(checkpoint, slice, slice.encoding, start, end);
   const { blockElements, blockBytes } = BLOCK_GEOMETRY[slice.dtype];
-  const bytes = await checkpoint.read(
-    slice,
-    (start / blockElements) * blockBytes,
-    (end / blockElements) * blockBytes,
-  );
-  const values = new Float32Array(end - start);
+  const [first, last] = [Math.floor(start / blockElements), Math.ceil(end / blockElements)];
+  const bytes = await checkpoint.read(slice, first * blockBytes, last * blockBytes);
+  const values = new Float32Array((last - first) * blockElements);
   dequantize(slice.dtype, bytes, values);
   if (slice.storedPlusOne === true) for (let i = 0; i < values.length; i++) values[i]! -= 1;
-  return values;
+  const skipped = start - first * blockElements;
+  return values.subarray(skipped, skipped + end - start);
 }
 
 function encode(values: Float32Array, dtype: FloatDtype): Uint8Array {

@@ -8,7 +8,7 @@ import type { NBitsWeight } from "../graph/weights.ts";
 import { openCheckpoint } from "./open.ts";
 import { loadWeights } from "./pack.ts";
 import { appendPrepared } from "./pack-append.ts";
-import type { WeightDtype, WeightRequest } from "./pack-plan.ts";
+import type { StorageDtype, WeightRequest } from "./pack-plan.ts";
 import { openSafetensors } from "./safetensors.ts";
 import { writeSafetensors } from "./write-safetensors.ts";
 
@@ -19,7 +19,7 @@ const SHAPES = new Map<string, readonly number[]>([
   ["norm", [40]],
 ]);
 
-function request(dtype: WeightDtype): WeightRequest {
+function request(dtype: StorageDtype): WeightRequest {
   return {
     parameters: SHAPES,
     groups: [["q", "k"]],
@@ -46,7 +46,7 @@ describe("packs", () => {
   });
   afterEach(() => rm(folder, { recursive: true }));
 
-  async function load(dtype: WeightDtype): ReturnType<typeof loadWeights> {
+  async function load(dtype: StorageDtype): ReturnType<typeof loadWeights> {
     const checkpoint = await openCheckpoint(source);
     return loadWeights(checkpoint, request(dtype), { folder: join(folder, "packs") }).finally(() =>
       checkpoint.close(),
@@ -138,7 +138,7 @@ describe("packs", () => {
   });
 
   /** What the engine would read of the weight q. */
-  async function storedBytes(path: string, dtype: WeightDtype): Promise<Buffer[]> {
+  async function storedBytes(path: string, dtype: StorageDtype): Promise<Buffer[]> {
     const checkpoint = await openCheckpoint(path);
     const wanted = { ...request(dtype), parameters: new Map([["q.weight", [4, 40]]]), groups: [] };
     const { weights } = await loadWeights(checkpoint, wanted, { folder: join(folder, "packs") }).finally(() =>

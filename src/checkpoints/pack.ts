@@ -1,18 +1,25 @@
 /**
  * The pack: the weights of one checkpoint in the layout that the engine maps, kept in the cache so that only the
- * first start converts. It is a safetensors file: codes as U8 `<key>#codes`, scales as F32 `<key>#scales`, plain
- * numbers under their key, scales before codes so that every tensor is aligned.
+ * first start converts. It is a safetensors file: codes as U8 `<key>#codes`, scales as F32 `<key>#scales` and, where
+ * there are, `<key>#zeros`, plain numbers under their key, scales before codes so that every tensor is aligned.
  */
 import { createHash } from "node:crypto";
 import { mkdir, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { CheckpointError } from "../errors.ts";
-import type { FileRange, InlineWeight, Weight, WeightSource } from "../graph/weights.ts";
+import {
+  type FileRange,
+  fileRanges,
+  type InlineWeight,
+  type Weight,
+  type WeightSource,
+} from "../graph/weights.ts";
 import { blocksPerRow, rowBytes } from "../quantization/matmul-nbits.ts";
 import type { Checkpoint, TensorSlice } from "./checkpoint.ts";
 import { withLock } from "./file-lock.ts";
-import { type PlannedWeight, planWeights, type WeightRequest } from "./pack-plan.ts";
-import { readInline, writePack } from "./pack-write.ts";
+import { kernelBlock, type LinearTarget, linearEntries, nbitsLayout } from "./pack-linear.ts";
+import { formName, type PlannedWeight, planWeights, type Target, type WeightRequest } from "./pack-plan.ts";
+import { packedNames, readInline, writePack } from "./pack-write.ts";
 import { openSafetensors } from "./safetensors.ts";
 
 /** Raise it when the layout of packs or the arithmetic that makes them changes. */
@@ -41,13 +48,13 @@ export async function loadWeights(
   options: PackOptions,
 ): Promise<LoadedWeights> {
   const plan = planWeights(checkpoint, request);
-  const converted = plan.some(({ target }) => target.kind === "float" || target.kind === "nbits");
+  const converted = plan.some(({ target }) => target.kind !== "inline" && target.kind !== "direct");
   const pack = converted ? await findOrWritePack(checkpoint, plan, options) : undefined;
   const weights = new Map<string, Weight>();
   const inline = await readInline(pack?.checkpoint ?? checkpoint, plan);
   for (const weight of plan) weights.set(weight.key, locate(weight, inline, pack?.checkpoint));
   await pack?.checkpoint.close();
-  return { weights, pack: pack?.path, bytesByStorage: countBytes(weights) };
+  return { weights, pack: pack?.path, bytesByStorage: countBytes(plan, weights) };
 }
 
 async function findOrWritePack(
@@ -80,13 +87,7 @@ async function openPack(path: string, plan: readonly PlannedWeight[]): Promise<C
   if (exists === undefined) return undefined;
   try {
     const pack = await openSafetensors(path);
-    const missing = plan.find(({ key, target }) => {
-      if (target.kind === "direct") return false;
-      return target.kind === "nbits"
-        ? !(pack.tensors.has(`${key}#codes`) && pack.tensors.has(`${key}#scales`))
-        : !pack.tensors.has(key);
-    });
-    if (missing === undefined) return pack;
+    if (plan.flatMap(packedNames).every((name) => pack.tensors.has(name))) return pack;
     await pack.close();
   } catch (error) {
     if (!(error instanceof CheckpointError)) throw error;
@@ -120,6 +121,7 @@ function locate(
   if (target.kind === "direct") return { kind: "float", dtype: target.dtype, shape, range: rangeOf(slice) };
   if (target.kind === "float")
     return { kind: "float", dtype: target.dtype, shape, range: rangeOf(packed(pack, key)) };
+  if (target.kind === "linear") return locateLinear(key, shape as [number, number], target.form, pack);
   const { bits, block_size } = target;
   const [codes, scales] = [rangeOf(packed(pack, `${key}#codes`)), rangeOf(packed(pack, `${key}#scales`))];
   const [N, K] = shape as [number, number];
@@ -132,6 +134,29 @@ function locate(
   return { kind: "nbits", bits, block_size, shape, codes, scales };
 }
 
+function locateLinear(
+  key: string,
+  shape: readonly [number, number],
+  form: LinearTarget,
+  pack: Checkpoint | undefined,
+): Weight {
+  const ranges = linearEntries(form, shape).map(({ role, shape: dims }) => {
+    const range = rangeOf(packed(pack, `${key}#${role}`));
+    const elements = dims.reduce((product, dim) => product * dim, 1);
+    if (range.length === (role === "codes" ? elements : 4 * elements)) return [role, range] as const;
+    throw new CheckpointError(`the length of its ${role} is not that of ${formName(form)}`, {
+      file: range.file,
+      tensor: key,
+    });
+  });
+  const { codes, scales, zeros } = Object.fromEntries(ranges) as Record<string, FileRange>;
+  const places = { shape, codes: codes!, scales: scales! };
+  if (form.kind === "bnb4")
+    return { kind: "bnb4", quant_type: form.quant_type, block_size: kernelBlock(form.block_size), ...places };
+  const layout = nbitsLayout(form);
+  return { kind: "nbits", ...layout, ...places, ...(zeros === undefined ? {} : { zeros }) };
+}
+
 function packed(pack: Checkpoint | undefined, name: string): TensorSlice {
   const slice = pack?.tensors.get(name);
   if (slice === undefined) throw new CheckpointError("missing in the pack", { tensor: name });
@@ -142,16 +167,22 @@ function rangeOf({ file, offset, length }: TensorSlice): FileRange {
   return { file, offset, length };
 }
 
-function countBytes(weights: WeightSource): Map<string, number> {
+function countBytes(plan: readonly PlannedWeight[], weights: WeightSource): Map<string, number> {
   const counts = new Map<string, number>();
-  for (const weight of weights.values()) {
-    const [name, bytes] =
+  for (const { key, target } of plan) {
+    const weight = weights.get(key)!;
+    const bytes =
       weight.kind === "inline"
-        ? ["float32", weight.data.byteLength]
-        : weight.kind === "float"
-          ? [weight.dtype, weight.range.length]
-          : [`q${weight.bits} (block ${weight.block_size})`, weight.codes.length + weight.scales.length];
+        ? weight.data.byteLength
+        : fileRanges(weight).reduce((sum, range) => sum + range.length, 0);
+    const name = storageName(target);
     counts.set(name, (counts.get(name) ?? 0) + bytes);
   }
   return counts;
+}
+
+function storageName(target: Target): string {
+  if (target.kind === "inline") return "float32";
+  if (target.kind === "nbits") return `q${target.bits} (block ${target.block_size})`;
+  return target.kind === "linear" ? formName(target.form) : target.dtype;
 }

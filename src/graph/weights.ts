@@ -18,10 +18,28 @@ export interface FloatWeight {
   readonly range: FileRange;
 }
 
-/** com.microsoft.MatMulNBits' layout, symmetric: codes [N, K/block, block*bits/8] uint8, scales [N, K/block] float32. */
+/**
+ * com.microsoft.MatMulNBits' layout, symmetric: codes [N, K/block, block*bits/8] uint8, scales [N, K/block] float32.
+ * With `zeros`, of the scales' shape, a number is added to each element of a block: such weights multiply in float32.
+ */
 export interface NBitsWeight {
   readonly kind: "nbits";
   readonly bits: 4 | 8;
+  readonly block_size: number;
+  /** [N, K] of the weight that is encoded. */
+  readonly shape: readonly number[];
+  readonly codes: FileRange;
+  readonly scales: FileRange;
+  readonly zeros?: FileRange;
+}
+
+/**
+ * com.microsoft.MatMulBnb4's layout: codes uint8 [N*K/2], the first of two in the high nibble, and a scale float32 for
+ * each block of the flattened matrix.
+ */
+export interface Bnb4Weight {
+  readonly kind: "bnb4";
+  readonly quant_type: "nf4" | "fp4";
   readonly block_size: number;
   /** [N, K] of the weight that is encoded. */
   readonly shape: readonly number[];
@@ -36,7 +54,21 @@ export interface InlineWeight {
   readonly data: Float32Array;
 }
 
-export type Weight = FloatWeight | NBitsWeight | InlineWeight;
+export type Weight = FloatWeight | NBitsWeight | Bnb4Weight | InlineWeight;
 
 /** Weights by checkpoint key. */
 export type WeightSource = ReadonlyMap<string, Weight>;
+
+/** The places in files that a weight lies at; none for one that was read into memory. */
+export function fileRanges(weight: Weight): FileRange[] {
+  switch (weight.kind) {
+    case "inline":
+      return [];
+    case "float":
+      return [weight.range];
+    case "bnb4":
+      return [weight.codes, weight.scales];
+    case "nbits":
+      return [weight.codes, weight.scales, ...(weight.zeros === undefined ? [] : [weight.zeros])];
+  }
+}

@@ -1,7 +1,7 @@
 import type { Graph, Value } from "../graph/graph.ts";
-import { add, cast, linear, linearNBits } from "../graph/ops/math.ts";
+import { add, blockSums, cast, linear, linearBnb4, linearNBits } from "../graph/ops/math.ts";
 import { gather, gatherNBits, split } from "../graph/ops/shape.ts";
-import type { FileRange, FloatWeight, InlineWeight, NBitsWeight, Weight } from "../graph/weights.ts";
+import type { Bnb4Weight, FileRange, FloatWeight, NBitsWeight, Weight } from "../graph/weights.ts";
 import { inlineWeight } from "./inline.ts";
 import { addLowRank, addLowRankRows } from "./lora.ts";
 import { Module, Parameter } from "./module.ts";
@@ -79,13 +79,34 @@ export function linearGroup(x: Value, layers: readonly Linear[]): Value[] {
 }
 
 function applyWeight(x: Value, path: string, weight: Weight): Value {
+  if (weight.kind === "bnb4") return applyBnb4(x, path, weight);
   if (weight.kind !== "nbits") return linear(x, cast(floatValue(x.graph, path, weight), "float32"));
   const { codes, scales } = nbitsValues(x.graph, path, weight, "matrix");
+  const { bits, block_size, zeros } = weight;
   const [N, K] = weight.shape as [number, number];
-  return linearNBits(x, codes, scales, { bits: weight.bits, block_size: weight.block_size, N, K });
+  if (zeros === undefined) return linearNBits(x, codes, scales, { bits, block_size, N, K });
+  // Σ x·(scale·code + zero) over a block is scale·Σ x·code + zero·Σ x: exact, where float zero points are slow.
+  const product = linearNBits(x, codes, scales, { bits, block_size, N, K, accuracy_level: 1 });
+  const added = x.graph.initializer(`${path}.zeros`, "float32", [N, K / block_size], zeros);
+  return add(product, linear(blockSums(x, block_size), added));
 }
 
-function floatValue(graph: Graph, path: string, weight: FloatWeight | InlineWeight): Value {
+function applyBnb4(
+  x: Value,
+  path: string,
+  { quant_type, block_size, shape, codes, scales }: Bnb4Weight,
+): Value {
+  const [N, K] = shape as [number, number];
+  return linearBnb4(
+    x,
+    x.graph.initializer(`${path}.codes`, "uint8", [codes.length], codes),
+    x.graph.initializer(`${path}.scales`, "float32", [scales.length / 4], scales),
+    { quant_type, block_size, N, K },
+  );
+}
+
+function floatValue(graph: Graph, path: string, weight: Weight): Value {
+  if (weight.kind === "nbits" || weight.kind === "bnb4") graph.fail(`${path}: expected plain numbers`);
   if (weight.kind === "float") return graph.initializer(path, weight.dtype, weight.shape, weight.range);
   const { buffer, byteOffset, byteLength } = weight.data;
   return graph.initializer(path, "float32", weight.shape, new Uint8Array(buffer, byteOffset, byteLength));
@@ -117,16 +138,6 @@ function fuse(weights: readonly Weight[]): Weight | undefined {
   if (first === undefined || K === undefined || weights.some((weight) => weight.shape[1] !== K))
     return undefined;
   const shape = [weights.reduce((sum, weight) => sum + weight.shape[0]!, 0), K];
-  if (first.kind === "nbits") {
-    const same = weights.filter(
-      (weight): weight is NBitsWeight =>
-        weight.kind === "nbits" && weight.bits === first.bits && weight.block_size === first.block_size,
-    );
-    const codes = joinRanges(same.map((weight) => weight.codes));
-    const scales = joinRanges(same.map((weight) => weight.scales));
-    if (same.length < weights.length || codes === undefined || scales === undefined) return undefined;
-    return { ...first, shape, codes, scales };
-  }
   if (first.kind === "float") {
     const same = weights.filter(
       (weight): weight is FloatWeight => weight.kind === "float" && weight.dtype === first.dtype,
@@ -134,7 +145,28 @@ function fuse(weights: readonly Weight[]): Weight | undefined {
     const range = joinRanges(same.map((weight) => weight.range));
     return same.length < weights.length || range === undefined ? undefined : { ...first, shape, range };
   }
-  return undefined;
+  if (first.kind === "inline") return undefined;
+  const same = weights.filter((weight): weight is typeof first => alike(weight, first));
+  if (same.length < weights.length) return undefined;
+  const codes = joinRanges(same.map((weight) => weight.codes));
+  const scales = joinRanges(same.map((weight) => weight.scales));
+  if (codes === undefined || scales === undefined) return undefined;
+  if (first.kind === "bnb4" || first.zeros === undefined) return { ...first, shape, codes, scales };
+  const zeros = joinRanges(same.flatMap((weight) => (weight.kind === "nbits" ? (weight.zeros ?? []) : [])));
+  return zeros === undefined ? undefined : { ...first, shape, codes, scales, zeros };
+}
+
+/** Whether two quantised weights are encoded in one way, so that they can be read as one matrix. */
+function alike(weight: Weight, first: NBitsWeight | Bnb4Weight): boolean {
+  if (weight.kind === "nbits" && first.kind === "nbits") {
+    const { bits, block_size, zeros } = first;
+    const affine = weight.zeros !== undefined;
+    return weight.bits === bits && weight.block_size === block_size && affine === (zeros !== undefined);
+  }
+  if (weight.kind !== "bnb4" || first.kind !== "bnb4") return false;
+  // Blocks run over rows: one that two matrices shared would have two scales.
+  const whole = (weight.shape[0]! * weight.shape[1]!) % first.block_size === 0;
+  return whole && weight.quant_type === first.quant_type && weight.block_size === first.block_size;
 }
 
 /** One range over all of them, if each begins where the one before ends. */

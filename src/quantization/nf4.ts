@@ -167,8 +167,7 @@ export function nestAbsmax(values: Float32Array): NestedAbsmax {
     const from = block * NESTED_BLOCK;
     const end = Math.min(values.length, from + NESTED_BLOCK);
     let largest = 0;
-    for (let i = from; i < end; i++)
-      largest = Math.max(largest, Math.abs(Math.fround(values[i]! - offset)));
+    for (let i = from; i < end; i++) largest = Math.max(largest, Math.abs(Math.fround(values[i]! - offset)));
     absmax[block] = largest;
     if (largest === 0) continue;
     const inverse = Math.fround(1 / largest);
@@ -220,13 +219,13 @@ export function dynamicMap(): Float32Array {
   return map;
 }
 
-/** Element i of torch.linspace in float32, which counts from the nearer end. */
+/** Element i of torch.linspace in float32, which counts from the nearer end and rounds once. */
 function linspace(start: number, end: number, count: number, i: number): number {
   const [first, last] = [Math.fround(start), Math.fround(end)];
   const step = Math.fround(Math.fround(last - first) / (count - 1));
   return i < Math.floor(count / 2)
-    ? Math.fround(first + Math.fround(step * i))
-    : Math.fround(last - Math.fround(step * (count - 1 - i)));
+    ? Math.fround(first + step * i)
+    : Math.fround(last - step * (count - 1 - i));
 }
 
 /** bitsandbytes rounds to 16 bits before it looks for the nearest value of the map. */

@@ -1,6 +1,7 @@
 import { broadcast, formatShape } from "../dims.ts";
 import { type DType, ONNX_ELEMENT_TYPE } from "../element-types.ts";
 import type { Graph, Value } from "../graph.ts";
+import { reshape } from "./shape.ts";
 
 function elementwise(op: string, a: Value, b: Value): Value {
   const graph: Graph = a.graph;
@@ -99,16 +100,43 @@ export interface NBitsOptions {
   readonly block_size: number;
   readonly N: number;
   readonly K: number;
+  /** 4 lets the engine quantise x to int8 in blocks, which is where its fast kernels are; 1 keeps x float32. */
+  readonly accuracy_level?: 1 | 4;
 }
 
-/**
- * x [.., K] times a block-quantised weight [N, K]. accuracy_level 4 lets the engine quantise x to int8 in blocks,
- * which is where its fast kernels are.
- */
+/** x [.., K] times a block-quantised weight [N, K]. */
 export function linearNBits(x: Value, codes: Value, scales: Value, options: NBitsOptions): Value {
   const graph: Graph = x.graph;
   if (x.dim(-1) !== options.K) graph.fail(`the weight [${options.N}, ${options.K}] does not fit ${x}`);
   const output = { dtype: x.dtype, shape: [...x.shape.slice(0, -1), options.N] };
-  const attributes = { ...options, accuracy_level: 4 };
+  const attributes = { accuracy_level: 4, ...options };
   return graph.emit("MatMulNBits", [x, codes, scales], [output], attributes, { domain: "com.microsoft" })[0]!;
+}
+
+/** Sums of x [.., K] over blocks of its last axis: [.., K / block_size]. */
+export function blockSums(x: Value, block_size: number): Value {
+  const graph: Graph = x.graph;
+  const K = x.dim(-1);
+  if (typeof K !== "number" || K % block_size !== 0) graph.fail(`${x} has no whole blocks of ${block_size}`);
+  const leading = x.shape.slice(0, -1);
+  const blocks = reshape(x, [...leading, K / block_size, block_size]);
+  const output = { dtype: x.dtype, shape: [...leading, K / block_size] };
+  const axes = graph.constant("int64", [-1]);
+  return graph.emit("ReduceSum", [blocks, axes], [output], { keepdims: 0 })[0]!;
+}
+
+export interface Bnb4Options {
+  readonly quant_type: "nf4" | "fp4";
+  readonly block_size: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** x [.., K] times a weight [N, K] in bitsandbytes' 4 bits, in float32. */
+export function linearBnb4(x: Value, codes: Value, scales: Value, options: Bnb4Options): Value {
+  const graph: Graph = x.graph;
+  if (x.dim(-1) !== options.K) graph.fail(`the weight [${options.N}, ${options.K}] does not fit ${x}`);
+  const output = { dtype: x.dtype, shape: [...x.shape.slice(0, -1), options.N] };
+  const attributes = { ...options, quant_type: options.quant_type === "nf4" ? 1 : 0 };
+  return graph.emit("MatMulBnb4", [x, codes, scales], [output], attributes, { domain: "com.microsoft" })[0]!;
 }
