@@ -1,4 +1,4 @@
-import { copyFile, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -178,6 +178,40 @@ async function rewrite(source: string, name: string, change: (weight: Tensor) =>
   await copyFile(join(source, "config.json"), join(target, "config.json"));
   return target;
 }
+
+/** A LoRA adapter of rank 2 on the first query projection. */
+async function writeAdapter(): Promise<string> {
+  const path = join(folder, "adapter");
+  await mkdir(path);
+  const matrix = (name: string, shape: [number, number]) => ({
+    name: `base_model.model.model.layers.0.self_attn.q_proj.lora_${name}.weight`,
+    dtype: "F32" as const,
+    shape,
+    data: [new Uint8Array(Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => Math.sin(i)).buffer)],
+  });
+  await writeSafetensors(join(path, "adapter_model.safetensors"), [
+    matrix("A", [2, 24]),
+    matrix("B", [48, 2]),
+  ]);
+  const config = { peft_type: "LORA", r: 2, lora_alpha: 2, target_modules: ["q_proj"] };
+  await writeFile(join(path, "adapter_config.json"), JSON.stringify({ ...config, layers_to_transform: [0] }));
+  return path;
+}
+
+it("an adapter goes onto what saved 4-bit weights stand for, merged or beside them", async () => {
+  const path = await writeAdapter();
+  const restored = await rewrite(FLOAT, "restored", (weight) => {
+    const { packed, quant_state } = quantize_4bit(weight, { quant_type: "nf4", compress_statistics: true });
+    return dequantize_4bit(packed, quant_state);
+  });
+  const wanted = await run(restored, { adapter: path });
+  expect(difference(wanted.logits, expected.logits.nf4_double!)).toBeGreaterThan(1e-2);
+  for (const merge of [true, false]) {
+    const { logits, weights } = await run(join(SAVED, "nf4_double"), { adapter: { path, merge } });
+    expect(difference(logits, wanted.logits)).toBeLessThan(1e-5);
+    expect(weights["nf4 (block 64, double quant)"]).toBeGreaterThan(0);
+  }
+});
 
 describe("against a float32 run of the dequantised weights", () => {
   const GOLDEN = join(FIXTURES, "golden-h16/gemma3_text/model");

@@ -22,6 +22,7 @@ const CASES = [
   "../shared/golden/tokenizer",
   "../shared/golden/logits_processors",
   "../shared/golden-odd-sizes/gemma1",
+  "../shared/golden/quantization",
   "../shared/golden-odd-sizes/gemma3_text",
   "../shared/golden-odd-sizes/gemma3_text_classification",
   "../shared/golden-odd-sizes/gemma3_bidirectional",
