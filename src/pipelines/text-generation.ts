@@ -149,9 +149,7 @@ export class TextGenerationPipeline extends Pipeline<TextGenerationCall, Generat
   #record(prompt: Prompt, row: Tensor, promptLength: number, options: TextGenerationOptions): object {
     const ids = Array.from(row.data as BigInt64Array, Number);
     if (options.return_tensors === true) return { generated_token_ids: ids };
-    // A model's vocabulary may be larger than its tokenizer's: HF leaves such ids out, too.
-    const known = ids.slice(promptLength).filter((id) => id < this.tokenizer.vocab_size);
-    const text = this.tokenizer.decode(known, {
+    const text = this.tokenizer.decode(ids.slice(promptLength), {
       skip_special_tokens: options.skip_special_tokens ?? true,
       ...pick(options, DECODE_OPTIONS),
     });

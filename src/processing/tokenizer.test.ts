@@ -123,11 +123,15 @@ describe("GemmaTokenizer", () => {
     expect(() => tokenizer("a", { truncation: "all" as never })).toThrow(InputError);
     expect(() => tokenizer(5 as never)).toThrow(InputError);
     expect(() => tokenizer(["a"], { text_pair: "b" })).toThrow(InputError);
-    expect(() => tokenizer.decode([513])).toThrow(/513 is outside the vocabulary of 513/);
+    expect(tokenizer.decode([513, ...tokenizer.encode("one", { add_special_tokens: false }), 9999])).toBe(
+      "one",
+    );
+    expect(() => tokenizer.decode([-1])).toThrow(/-1 is no token id/);
     expect(() => tokenizer.decode([-1])).toThrow(InputError);
     expect(() => tokenizer.decode([1.5])).toThrow(InputError);
     expect(() => tokenizer.decode(new Tensor("int64", [1, 2, 3, 4], [2, 2]))).toThrow(/batch_decode/);
-    expect(() => tokenizer.decoder().push(9999)).toThrow(InputError);
+    expect(tokenizer.decoder().push(9999)).toBe("");
+    expect(() => tokenizer.decoder().push(-9)).toThrow(InputError);
     expect(tokenizer.convert_tokens_to_ids(["<bos>", "no token"])).toEqual([2, 3]);
   });
 });

@@ -194,11 +194,12 @@ export class PreTrainedTokenizer extends Callable<TokenizerCall> {
     return this.convert_ids_to_tokens(this.encode(text, { add_special_tokens: false, ...options }));
   }
 
+  /** Text of ids. A model's vocabulary may be larger than its tokenizer's: such ids are left out, as in HF. */
   decode(ids: TokenIds | number | bigint, options: DecodeOptions = {}): string {
     rejectUnknownOptions(options, DECODE_OPTIONS, "tokenizer.decode");
     const sequence = typeof ids === "number" || typeof ids === "bigint" ? [Number(ids)] : idsOf(ids);
-    for (let i = 0; i < sequence.length; i++) this.#checkId(sequence[i]!);
-    const text = this.engine.decode(sequence, options.skip_special_tokens ? this.#special : undefined);
+    const known = Array.from(sequence, checkedId).filter((id) => id < this.engine.size);
+    const text = this.engine.decode(known, options.skip_special_tokens ? this.#special : undefined);
     return (options.clean_up_tokenization_spaces ?? this.settings.clean_up_tokenization_spaces)
       ? cleanUp(text)
       : text;
@@ -217,7 +218,7 @@ export class PreTrainedTokenizer extends Callable<TokenizerCall> {
     rejectUnknownOptions(options, ["skip_special_tokens"], "tokenizer.decoder");
     const inner = this.engine.decoder(options.skip_special_tokens ? this.#special : undefined);
     return {
-      push: (id) => inner.push(this.#checkId(Number(id))),
+      push: (id) => (checkedId(Number(id)) < this.engine.size ? inner.push(Number(id)) : ""),
       flush: () => inner.flush(),
     };
   }
@@ -225,7 +226,8 @@ export class PreTrainedTokenizer extends Callable<TokenizerCall> {
   convert_ids_to_tokens(id: number | bigint): string;
   convert_ids_to_tokens(ids: TokenIds): string[];
   convert_ids_to_tokens(ids: TokenIds | number | bigint): string | string[] {
-    const token = (id: number): string => this.engine.tokenOf(this.#checkId(id)) ?? "";
+    const token = (id: number): string =>
+      (checkedId(id) < this.engine.size ? this.engine.tokenOf(id) : undefined) ?? "";
     if (typeof ids === "number" || typeof ids === "bigint") return token(Number(ids));
     return Array.from(idsOf(ids), token);
   }
@@ -387,11 +389,11 @@ export class PreTrainedTokenizer extends Callable<TokenizerCall> {
       option: "padding_side",
     });
   }
+}
 
-  #checkId(id: number): number {
-    if (Number.isInteger(id) && id >= 0 && id < this.engine.size) return id;
-    throw new InputError(`token id ${id} is outside the vocabulary of ${this.engine.size}`);
-  }
+function checkedId(id: number): number {
+  if (Number.isSafeInteger(id) && id >= 0) return id;
+  throw new InputError(`${id} is no token id`);
 }
 
 /** The tokenizer of every Gemma model. */
