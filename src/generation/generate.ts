@@ -192,7 +192,7 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
 }
 
 /** Checks the names of a call's options, and merges the configurations that apply to it. */
-function configure(options: GenerateOptions, context: GenerateContext): GenerationConfig {
+export function configure(options: GenerateOptions, context: GenerateContext): GenerationConfig {
   rejectUnknownOptions(options, [...FIELD_NAMES, ...CALL_OPTION_NAMES, ...UNSUPPORTED], "generate");
   for (const option of UNSUPPORTED) {
     if ((options as Record<string, unknown>)[option] != null) {

@@ -8,6 +8,14 @@ export {
   type RowIndices,
 } from "./cache.ts";
 export type { LegacyCache } from "./cache-tensors.ts";
+export type { ChatStats } from "./chat-reply.ts";
+export {
+  type ChatGenerationOptions,
+  type ChatModel,
+  ChatSession,
+  type ChatSessionOptions,
+  type ChatTokenizer,
+} from "./chat-session.ts";
 export type { Decoder, DecoderCache, DecoderStep } from "./decoder.ts";
 export {
   type GenerateContext,

@@ -153,8 +153,11 @@ export class TextIteratorStreamer extends TextStreamer implements AsyncIterable<
 
   override fail(error: unknown): void {
     this.#error = { reason: error };
-    super.fail(error);
-    this.#wake?.();
+    try {
+      super.fail(error);
+    } finally {
+      this.#wake?.();
+    }
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
