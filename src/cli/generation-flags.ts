@@ -21,12 +21,17 @@ export interface GenerationFlags {
 
 /** What is generated where nothing says how much. */
 const DEFAULT_NEW_TOKENS = 256;
+/** The same for an answer in a chat: room for a page or two. */
+export const CHAT_NEW_TOKENS = 1024;
 
-export function addGenerationFlags(command: Command): void {
+/** Options of `generate` that make it draw tokens, unless `do_sample` says otherwise. */
+export const SAMPLING_OPTIONS: readonly string[] = ["temperature", "top_k", "top_p", "min_p", "seed"];
+
+export function addGenerationFlags(command: Command, newTokens: number = DEFAULT_NEW_TOKENS): void {
   command
     .option(
       "-n, --max-new-tokens <count>",
-      `tokens to write at most (default: ${DEFAULT_NEW_TOKENS})`,
+      `tokens to write at most (default: ${newTokens})`,
       positiveInteger,
     )
     .option("--min-new-tokens <count>", "tokens to write at least", wholeNumber)
@@ -54,15 +59,15 @@ export function addGenerationFlags(command: Command): void {
 }
 
 /** The flags as options of `generate`. */
-export function generationOptions(flags: GenerationFlags): Record<string, unknown> {
-  const samples = [flags.temperature, flags.topK, flags.topP, flags.minP, flags.seed].some(
-    (value) => value !== undefined,
-  );
+export function generationOptions(
+  flags: GenerationFlags,
+  newTokens: number = DEFAULT_NEW_TOKENS,
+): Record<string, unknown> {
   const options = {
-    max_new_tokens: flags.maxNewTokens ?? (flags.maxLength === undefined ? DEFAULT_NEW_TOKENS : undefined),
+    max_new_tokens: flags.maxNewTokens ?? (flags.maxLength === undefined ? newTokens : undefined),
     min_new_tokens: flags.minNewTokens,
     max_length: flags.maxLength,
-    do_sample: flags.doSample ?? (samples ? true : undefined),
+    do_sample: flags.doSample,
     temperature: flags.temperature,
     top_k: flags.topK,
     top_p: flags.topP,
@@ -74,5 +79,6 @@ export function generationOptions(flags: GenerationFlags): Record<string, unknow
     stop_strings: flags.stop,
     eos_token_id: flags.ignoreEos === true ? [] : undefined,
   };
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  return SAMPLING_OPTIONS.some((name) => name in given) ? { do_sample: true, ...given } : given;
 }

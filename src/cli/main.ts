@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
 import { HubError, InputError, LapidaryError } from "../errors.ts";
 import type { EmbedFlags } from "./embed.ts";
-import { addGenerationFlags } from "./generation-flags.ts";
+import { addGenerationFlags, CHAT_NEW_TOKENS } from "./generation-flags.ts";
 import type { MaskFlags } from "./mask.ts";
 import { addModelFlags, positiveInteger } from "./model-flags.ts";
 
@@ -45,6 +45,22 @@ function buildProgram(): Command {
     .action(async (prompt: string[], flags: object) =>
       (await import("./run.ts")).run(prompt.join(" "), flags),
     );
+
+  const chat = program
+    .command("chat")
+    .description("talk with a model turn by turn; from a pipe every line is a turn");
+  addModelFlags(chat);
+  addGenerationFlags(chat, CHAT_NEW_TOKENS);
+  chat
+    .option("--system <text>", "system message before the conversation")
+    .option("--load <file>", "go on from a conversation that /save has written")
+    .option("--tools <file>", "JSON list of function schemas, for chat templates that take them")
+    .option("--chat-template <file>", "a Jinja template in place of the model's own")
+    .option("--trim", "let the oldest exchanges go when the context is full")
+    .option("--no-history", "keep no history of what is typed")
+    .option("--stats", "print speed and memory after every answer to standard error")
+    .option("--json", "print one JSON object for every answer instead of streaming")
+    .action(async (flags: object) => (await import("./chat.ts")).chat(flags));
 
   const embed = program
     .command("embed")

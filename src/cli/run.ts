@@ -71,7 +71,11 @@ export async function run(argument: string, flags: RunFlags): Promise<void> {
 }
 
 /** Fetches the files first, with a bar, the notice and the choice of storage, so that loading afterwards finds them. */
-async function loadingOptions(id: string, flags: RunFlags, signal: AbortSignal): Promise<PretrainedOptions> {
+export async function loadingOptions(
+  id: string,
+  flags: RunFlags,
+  signal: AbortSignal,
+): Promise<PretrainedOptions> {
   const bar = progressBar();
   const options: PretrainedOptions = { ...pretrainedOptions(flags), progress_callback: bar.callback, signal };
   const files = await ModelFiles.find(id, options).finally(bar.clear);
@@ -92,11 +96,19 @@ async function loadingOptions(id: string, flags: RunFlags, signal: AbortSignal):
 }
 
 /** What a tokenizer needs to be found. */
-function locations({ dtype: _dtype, threads: _threads, ...rest }: PretrainedOptions): PretrainedOptions {
+export function locations({
+  dtype: _dtype,
+  threads: _threads,
+  ...rest
+}: PretrainedOptions): PretrainedOptions {
   return rest;
 }
 
-async function loadOnDevice(id: string, options: PretrainedOptions, flags: RunFlags): Promise<CausalLM> {
+export async function loadOnDevice(
+  id: string,
+  options: PretrainedOptions,
+  flags: RunFlags,
+): Promise<CausalLM> {
   const bar = progressBar();
   const { model, reasons } = await loadOnFirst(devicesToTry(flags.device), (device) =>
     AutoModelForCausalLM.from_pretrained(id, {
@@ -111,7 +123,7 @@ async function loadOnDevice(id: string, options: PretrainedOptions, flags: RunFl
 }
 
 /** What runs: name, where it came from, how the weights are stored. */
-function describeModel(model: CausalLM): string {
+export function describeModel(model: CausalLM): string {
   const storage = Object.entries(model.memory().weights)
     .filter(([, bytes]) => bytes > 1e6)
     .map(([name, bytes]) => `${name} ${(bytes / 1e6).toFixed(0)} MB`);

@@ -51,7 +51,7 @@ export type ChatGenerationOptions = Omit<GenerateOptions, (typeof OWN)[number]>;
 export interface ChatSessionOptions {
   /** The conversation so far, as `messages` takes it. */
   messages?: readonly ChatMessage[];
-  /** The system message, where `messages` has none. */
+  /** The system message, in place of one in `messages`. */
   system?: string;
   /** JSON schemas of functions, for templates that read `tools`. */
   tools?: readonly unknown[];
