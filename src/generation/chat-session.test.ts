@@ -279,6 +279,7 @@ describe("options", () => {
   it("are refused where they don't fit together", async () => {
     const tokenizer = new ChatFakeTokenizer();
     const tools = [{ name: "f" }];
+    expect(() => start({ sytem: "x" } as object)).toThrow(/did you mean "system"/);
     expect(() => new ChatSession(new Fake(), tokenizer, { tools })).toThrow(/template does not read them/);
     tokenizer.template = "{{ tools }}";
     const model = new Fake();

@@ -1,4 +1,4 @@
-import { InputError } from "../errors.ts";
+import { InputError, rejectUnknownOptions } from "../errors.ts";
 import { checkMessages } from "../processing/chat-messages.ts";
 import { type ChatMessage, templateMentions } from "../processing/chat-template.ts";
 import type { ChatTemplateOptions } from "../processing/tokenizer.ts";
@@ -63,6 +63,15 @@ export interface ChatSessionOptions {
   cache?: () => DecoderCache;
 }
 
+const SESSION_OPTIONS: readonly (keyof ChatSessionOptions)[] = [
+  "messages",
+  "system",
+  "tools",
+  "trim",
+  "generation",
+  "cache",
+];
+
 /**
  * A conversation with a model. It keeps the keys and values of what was said, so that each turn computes only what is
  * new: a changed system message or a dropped answer costs what follows it. One answer at a time.
@@ -80,6 +89,7 @@ export class ChatSession {
   #answering = false;
 
   constructor(model: ChatModel, tokenizer: ChatTokenizer, options: ChatSessionOptions = {}) {
+    rejectUnknownOptions(options, SESSION_OPTIONS, "ChatSession");
     this.model = model;
     this.tokenizer = tokenizer;
     this.tools = options.tools;
