@@ -1,4 +1,5 @@
 import type { Cache } from "../generation/cache.ts";
+import type { Decoder } from "../generation/decoder.ts";
 import { type GenerateOptions, generate } from "../generation/generate.ts";
 import { GenerationConfig } from "../generation/generation-config.ts";
 import type { GenerateOutput } from "../generation/output.ts";
@@ -68,6 +69,11 @@ export abstract class CausalLM<Config extends TextConfig = TextConfig> extends P
     const context = { generation_config, max_position_embeddings };
     // The decoder makes no other caches.
     return generate(this.core.decoder, options, context) as Promise<Tensor | CausalLMGenerateOutput>;
+  }
+
+  /** What `generate` runs. It lets this model stand as another's `assistant_model`. */
+  get decoder(): Decoder {
+    return this.core.decoder;
   }
 
   /** The ONNX model that runs, with references to the weights' files, and the folder these are relative to. */

@@ -1,6 +1,6 @@
 import { InputError } from "../errors.ts";
 import { Tensor } from "../tensor.ts";
-import type { CacheWish, Decoder, DecoderCache, DecoderStep } from "./decoder.ts";
+import type { CacheWish, Decoder, DecoderCache, DecoderStep, LogitsWanted } from "./decoder.ts";
 
 export interface DecoderRowsOptions {
   /** A cache that holds the beginnings of the rows. It is changed, and stays the caller's. */
@@ -90,6 +90,27 @@ export class DecoderRows {
     );
   }
 
+  /** Appends several tokens to the only row in one run, and says about each of them what comes next. */
+  async extend(tokens: readonly number[]): Promise<RowsStep[]> {
+    if (tokens.length === 1) return [await this.append(tokens)];
+    const { logits, hidden_states } = await this.#run([[...tokens]], "all");
+    const part = (values: Float32Array, i: number): Float32Array => {
+      const width = values.length / tokens.length;
+      return values.subarray(i * width, (i + 1) * width);
+    };
+    return tokens.map((_, i) => ({
+      logits: [part(logits, i)],
+      hidden_states: this.#options.output_hidden_states
+        ? hidden_states?.map((layer) => padStates(part(layer, i), [[0]], [0]))
+        : undefined,
+    }));
+  }
+
+  /** Takes back the last `count` tokens of every row. */
+  retract(count: number): void {
+    if (count > 0) this.#cache!.crop(-count);
+  }
+
   /** Row r becomes a copy of the former row `indices[r]`. */
   reorder(indices: readonly number[]): void {
     if (!this.#options.use_cache) this.#rows = indices.map((row) => this.#rows[row]!);
@@ -103,10 +124,10 @@ export class DecoderRows {
     if (this.#cache !== this.#options.cache) this.#cache?.dispose();
   }
 
-  async #run(rows: number[][]): Promise<DecoderStep> {
+  async #run(rows: number[][], logits: LogitsWanted = "last"): Promise<DecoderStep> {
     const { signal, output_hidden_states, use_cache } = this.#options;
     signal?.throwIfAborted();
-    const options = { output_hidden_states, ...(signal === undefined ? {} : { signal }) };
+    const options = { logits, output_hidden_states, ...(signal === undefined ? {} : { signal }) };
     if (use_cache) return this.#decoder.step(rows, this.#cache!, options);
     const cache = this.#decoder.createCache(rows.length, Math.max(...rows.map((row) => row.length)));
     try {

@@ -518,7 +518,7 @@ describe("streamers, signals and mistakes", () => {
     await expect(run({ input_ids: [[1]], max_new_token: 3 } as GenerateOptions)).rejects.toThrow(
       /"max_new_tokens"/,
     );
-    await expect(run({ input_ids: [[1]], assistant_model: {} } as GenerateOptions)).rejects.toThrow(
+    await expect(run({ input_ids: [[1]], assistant_tokenizer: {} } as GenerateOptions)).rejects.toThrow(
       /supported yet/,
     );
   });

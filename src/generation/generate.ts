@@ -15,6 +15,9 @@ import { type GenerateOutput, withRows } from "./output.ts";
 import { type IdsInput, readPrompt } from "./prompt.ts";
 import { Recorder, type Run } from "./run.ts";
 import { randomSeed } from "./sampling.ts";
+import type { AssistantModel } from "./speculation/assistant.ts";
+import { buildDrafter } from "./speculation/build.ts";
+import { speculativeLoop } from "./speculation/speculative-loop.ts";
 import { type StoppingCriteriaCall, StoppingCriteriaList, type TokenDecoder } from "./stopping.ts";
 import type { BaseStreamer } from "./streamer.ts";
 import { tokenLoop } from "./token-loop.ts";
@@ -40,6 +43,8 @@ export interface GenerateOptions extends GenerationOptions {
   streamer?: BaseStreamer | null | undefined;
   /** For stop_strings, where the model has none of its own. */
   tokenizer?: TokenDecoder | null | undefined;
+  /** A smaller model with the same vocabulary, whose guesses save runs of this one. */
+  assistant_model?: AssistantModel | null | undefined;
   /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal | null | undefined;
 }
@@ -74,11 +79,11 @@ export const CALL_OPTION_NAMES: readonly string[] = [
   "prefix_allowed_tokens_fn",
   "streamer",
   "tokenizer",
+  "assistant_model",
   "signal",
 ];
 
 const UNSUPPORTED: readonly string[] = [
-  "assistant_model",
   "assistant_tokenizer",
   "custom_generate",
   "inputs_embeds",
@@ -113,7 +118,7 @@ export async function generate(
     options.signal?.throwIfAborted();
     run = prepare(decoder, options, context);
     const beams = (run.config.num_beams ?? 1) > 1;
-    const result = beams ? await beamSearch(run) : { sequences: await tokenLoop(run) };
+    const result = beams ? await beamSearch(run) : { sequences: await oneByOne(run) };
     run.streamer?.end();
     if (run.config.return_dict_in_generate !== true) return result.sequences;
     const { cache } = run.rows;
@@ -124,8 +129,13 @@ export async function generate(
     options.streamer?.fail?.(error);
     throw error;
   } finally {
+    run?.drafter?.dispose();
     if (!keepCache) run?.rows.dispose();
   }
+}
+
+function oneByOne(run: Run): Promise<Tensor> {
+  return run.drafter === undefined ? tokenLoop(run) : speculativeLoop(run, run.drafter);
 }
 
 function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateContext): Run {
@@ -156,6 +166,9 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
   const positions = capacity(config, prompt.length, maxLength);
   const tokenizer = options.tokenizer ?? context.tokenizer;
   const record = new Recorder(config);
+  const seed = config.seed ?? randomSeed();
+  const signal = options.signal ?? undefined;
+  const allowed = options.prefix_allowed_tokens_fn ?? undefined;
   return {
     config,
     prompt,
@@ -163,11 +176,11 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
     maxLength,
     eos,
     pad: pad ?? eos[0] ?? 0,
-    seed: config.seed ?? randomSeed(),
+    seed,
     processors: buildProcessors(
       config,
       build,
-      options.prefix_allowed_tokens_fn ?? undefined,
+      allowed,
       new LogitsProcessorList(listOf(options.logits_processor)),
     ),
     criteria: buildCriteria(
@@ -178,6 +191,15 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
     ),
     streamer,
     record,
+    drafter: buildDrafter(config, {
+      assistant: options.assistant_model ?? undefined,
+      vocab_size: decoder.vocab_size,
+      batch: prompt.rows.length,
+      eos,
+      seed,
+      processors: () => buildProcessors(config, build, allowed, []),
+      signal,
+    }),
     rows: new DecoderRows(decoder, {
       cache: past && decoder.openCache(past, prompt.rows.length, positions, prompt.mask),
       continues: prompt.continues,
@@ -186,7 +208,7 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
       capacity: positions,
       chunk: config.prefill_chunk_size ?? undefined,
       output_hidden_states: record.hidden_states !== undefined,
-      signal: options.signal ?? undefined,
+      signal,
     }),
   };
 }

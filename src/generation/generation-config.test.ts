@@ -64,6 +64,10 @@ const NEUTRAL: Record<string, readonly unknown[]> = {
   max_cache_len: [64],
   prefill_chunk_size: [1],
   disable_compile: [true, false],
+  num_assistant_tokens: [5],
+  num_assistant_tokens_schedule: ["constant", "heuristic", "heuristic_transient"],
+  assistant_confidence_threshold: [0, 0.4],
+  max_matching_ngram_size: [3],
 };
 
 const UNSUPPORTED: Record<string, unknown> = {
@@ -74,11 +78,6 @@ const UNSUPPORTED: Record<string, unknown> = {
   output_attentions: true,
   decoder_start_token_id: 1,
   is_assistant: true,
-  num_assistant_tokens: 5,
-  num_assistant_tokens_schedule: "heuristic",
-  assistant_confidence_threshold: 0.5,
-  prompt_lookup_num_tokens: 3,
-  max_matching_ngram_size: 2,
   assistant_early_exit: 1,
   assistant_lookbehind: 5,
   target_lookbehind: 5,
@@ -96,6 +95,11 @@ const UNSUPPORTED: Record<string, unknown> = {
 };
 
 const INVALID: Record<string, readonly unknown[]> = {
+  num_assistant_tokens: [0, 1.5],
+  num_assistant_tokens_schedule: ["adaptive", 1],
+  assistant_confidence_threshold: [-0.1, 1.5],
+  prompt_lookup_num_tokens: [0, 1.5, "3"],
+  max_matching_ngram_size: [0, 2.5],
   max_length: [0, -1, 1.5, "9"],
   max_new_tokens: [0, -5, 2.5, Number.NaN],
   min_length: [-1],

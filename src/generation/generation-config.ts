@@ -87,10 +87,15 @@ export class GenerationConfig {
 
   // Assisted generation
   is_assistant: boolean | null = null;
+  /** Tokens that the assistant drafts at a time; 20 unless its own configuration says otherwise. */
   num_assistant_tokens: number | null = null;
+  /** "constant"; "heuristic" drafts 2 more when all were right, else 1 less, and "heuristic_transient" for one call. */
   num_assistant_tokens_schedule: string | null = null;
+  /** The assistant stops drafting after a token that it gives a smaller probability; 0.4. */
   assistant_confidence_threshold: number | null = null;
+  /** Guesses, so many tokens at most, that the text goes on as it did where its last tokens stood before. */
   prompt_lookup_num_tokens: number | null = null;
+  /** How many last tokens are looked for in the text at most; 2. */
   max_matching_ngram_size: number | null = null;
   assistant_early_exit: number | null = null;
   assistant_lookbehind: number | null = null;

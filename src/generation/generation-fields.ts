@@ -38,6 +38,9 @@ function unsupported(...neutral: readonly unknown[]): Check {
   };
 }
 
+/** How the number of drafted tokens follows what became of the last ones. */
+export const ASSISTANT_SCHEDULES = ["constant", "heuristic", "heuristic_transient"] as const;
+
 const CACHES = ["dynamic", "static", "sliding_window", "hybrid", "hybrid_chunked", "quantized"];
 /** HF's other caches, and why there is none here. */
 const OTHER_CACHES: Readonly<Record<string, string>> = {
@@ -116,11 +119,11 @@ const CHECKS: Record<keyof GenerationFields, Check> = {
   eos_token_id: tokenIds,
   decoder_start_token_id: unsupported(),
   is_assistant: unsupported(false),
-  num_assistant_tokens: unsupported(20),
-  num_assistant_tokens_schedule: unsupported("constant"),
-  assistant_confidence_threshold: unsupported(0.4),
-  prompt_lookup_num_tokens: unsupported(),
-  max_matching_ngram_size: unsupported(),
+  num_assistant_tokens: positive,
+  num_assistant_tokens_schedule: (option, value) => oneOf(option, value, ASSISTANT_SCHEDULES),
+  assistant_confidence_threshold: from0To1,
+  prompt_lookup_num_tokens: positive,
+  max_matching_ngram_size: positive,
   assistant_early_exit: unsupported(),
   assistant_lookbehind: unsupported(10),
   target_lookbehind: unsupported(10),

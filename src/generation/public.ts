@@ -80,6 +80,7 @@ export type {
 } from "./output.ts";
 export { QuantizedCache, type QuantizedCacheOptions } from "./quantized-cache.ts";
 export { Random } from "./sampling.ts";
+export type { AssistantModel } from "./speculation/assistant.ts";
 export { StaticCache, type StaticCacheOptions } from "./static-cache.ts";
 export {
   EosTokenCriteria,

@@ -3,6 +3,7 @@ import type { DecoderRows, RowsStep } from "./decoder-rows.ts";
 import type { GenerationConfig } from "./generation-config.ts";
 import type { LogitsProcessorList } from "./logits-processors/base.ts";
 import type { Prompt } from "./prompt.ts";
+import type { Drafter } from "./speculation/draft.ts";
 import type { StoppingCriteriaList } from "./stopping.ts";
 import type { BaseStreamer } from "./streamer.ts";
 
@@ -20,6 +21,8 @@ export interface Run {
   readonly criteria: StoppingCriteriaList;
   readonly streamer: BaseStreamer | undefined;
   readonly record: Recorder;
+  /** Guesses at the next tokens, where they are wanted. */
+  readonly drafter: Drafter | undefined;
 }
 
 /** Collects what `return_dict_in_generate` returns besides the sequences. */

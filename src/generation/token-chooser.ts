@@ -12,6 +12,8 @@ export interface TokenChooserOptions {
   readonly seed: number | bigint;
   /** Whether to return the processed scores. */
   readonly output_scores: boolean;
+  /** The first row's stream of random numbers; 0 without. */
+  readonly stream?: number;
 }
 
 /** Chooses each row's next token: processors on whole rows, then warpers on what they leave, then a draw or argmax. */
@@ -28,7 +30,10 @@ export class TokenChooser {
     while (isCandidateWarper(all.at(-1))) this.#warpers.unshift(all.pop() as unknown as CandidateWarper);
     this.#processors = new LogitsProcessorList(all);
     this.#options = options;
-    this.#randoms = Array.from({ length: options.rows }, (_, row) => new Random(options.seed, row));
+    this.#randoms = Array.from(
+      { length: options.rows },
+      (_, row) => new Random(options.seed, (options.stream ?? 0) + row),
+    );
   }
 
   /** Rows without logits get no token. */
@@ -49,6 +54,19 @@ export class TokenChooser {
       if (row + 1 < rows) await breather.pause();
     }
     return { tokens, scores: kept && new Tensor("float32", kept, [rows, vocab_size]) };
+  }
+
+  /** What the next token of the only row is chosen from. Holds until the next call, and the next step of the model. */
+  narrow(input_ids: bigint[][], logits: Float32Array): Candidates {
+    return this.#warp(this.#process(input_ids, [logits])[0]!);
+  }
+
+  /** A draw or the likeliest for one row. */
+  pick(candidates: Candidates, row = 0): number {
+    if (this.#options.do_sample) return drawToken(candidates, this.#randoms[row]!);
+    const best = argmax(candidates.logits.subarray(0, candidates.count));
+    checkScore(candidates.logits[best]!);
+    return candidates.idAt(best);
   }
 
   #process(
@@ -75,13 +93,15 @@ export class TokenChooser {
       checkScore(scores[token]!);
       return token;
     }
+    const candidates = this.#warp(scores);
+    if (kept !== undefined) candidates.writeTo(kept, Number.NEGATIVE_INFINITY);
+    return this.pick(candidates, row);
+  }
+
+  #warp(scores: Float32Array): Candidates {
     const candidates = new Candidates(scores);
     for (const warper of this.#warpers) warper.warp(candidates);
-    if (kept !== undefined) candidates.writeTo(kept, Number.NEGATIVE_INFINITY);
-    if (this.#options.do_sample) return drawToken(candidates, this.#randoms[row]!);
-    const best = argmax(candidates.logits.subarray(0, candidates.count));
-    checkScore(candidates.logits[best]!);
-    return candidates.idAt(best);
+    return candidates;
   }
 }
 

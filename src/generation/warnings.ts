@@ -1,4 +1,5 @@
 import type { GenerationConfig, GenerationOptions } from "./generation-config.ts";
+import type { AssistantModel } from "./speculation/assistant.ts";
 
 /** Options and the values at which they change nothing anyway. */
 type Neutral = readonly (readonly [keyof GenerationOptions, ...unknown[]])[];
@@ -17,6 +18,11 @@ const BEAMS_ONLY: Neutral = [
   ["early_stopping", false],
   ["length_penalty", 1],
 ];
+const ASSISTANT_ONLY: Neutral = [
+  ["num_assistant_tokens"],
+  ["num_assistant_tokens_schedule"],
+  ["assistant_confidence_threshold"],
+];
 const DICT_ONLY: Neutral = [
   ["output_scores", false],
   ["output_logits", false],
@@ -25,7 +31,7 @@ const DICT_ONLY: Neutral = [
 
 /** Remarks on options of a call (`own`, not the model's) that have no effect beside the others, as HF makes them. */
 export function warnings(
-  own: GenerationOptions,
+  own: GenerationOptions & { assistant_model?: AssistantModel | null | undefined },
   config: GenerationConfig,
   promptLength: number,
   maxLength: number,
@@ -45,6 +51,13 @@ export function warnings(
   if (outputs !== "" && config.return_dict_in_generate !== true) {
     remarks.push(`${outputs}: no effect without return_dict_in_generate`);
   }
+  const assistant = given(ASSISTANT_ONLY);
+  if (assistant !== "" && !own.assistant_model)
+    remarks.push(`${assistant}: no effect without assistant_model`);
+  if (own.assistant_model && config.prompt_lookup_num_tokens !== null)
+    remarks.push("assistant_model: no effect beside prompt_lookup_num_tokens");
+  if (given([["max_matching_ngram_size"]]) !== "" && config.prompt_lookup_num_tokens === null)
+    remarks.push("max_matching_ngram_size: no effect without prompt_lookup_num_tokens");
   if (given([["max_length"]]) !== "" && given([["max_new_tokens"]]) !== "") {
     remarks.push("max_length: no effect beside max_new_tokens");
   }

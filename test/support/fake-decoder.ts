@@ -1,4 +1,4 @@
-import type { Decoder, DecoderCache, DecoderStep } from "../../src/generation/decoder.ts";
+import type { Decoder, DecoderCache, DecoderStep, LogitsWanted } from "../../src/generation/decoder.ts";
 
 /** Keeps the tokens themselves, where a real cache keeps what was computed from them. */
 export class FakeCache implements DecoderCache {
@@ -70,7 +70,7 @@ export class FakeDecoder implements Decoder {
   async step(
     rows: readonly (readonly number[])[],
     cache: DecoderCache,
-    options: { output_hidden_states?: boolean; signal?: AbortSignal } = {},
+    options: { logits?: LogitsWanted; output_hidden_states?: boolean; signal?: AbortSignal } = {},
   ): Promise<DecoderStep> {
     const { history, disposed } = cache as FakeCache;
     if (disposed) throw new Error("the cache is disposed");
@@ -88,8 +88,9 @@ export class FakeDecoder implements Decoder {
       for (const token of row) {
         history[r]!.push(token);
         states.push(token, history[r]!.length);
+        if (options.logits === "all") logits.push(...Array.from(this.#table(history[r]!)));
       }
-      if (row.length > 0) logits.push(...Array.from(this.#table(history[r]!)));
+      if (row.length > 0 && options.logits !== "all") logits.push(...Array.from(this.#table(history[r]!)));
     });
     this.#logits = Float32Array.from(logits);
     return {
