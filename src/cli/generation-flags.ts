@@ -17,6 +17,9 @@ export interface GenerationFlags {
   readonly noRepeatNgramSize?: number;
   readonly stop?: readonly string[];
   readonly ignoreEos?: boolean;
+  readonly promptLookup?: number;
+  /** Loaded by the command. */
+  readonly assistant?: string;
 }
 
 /** What is generated where nothing says how much. */
@@ -55,7 +58,13 @@ export function addGenerationFlags(command: Command, newTokens: number = DEFAULT
     .option("--repetition-penalty <number>", "above 1 against repetition", anyNumber)
     .option("--no-repeat-ngram-size <count>", "never repeat a run of so many tokens", wholeNumber)
     .option("--stop <text...>", "stop after this text")
-    .option("--ignore-eos", "write on past the end-of-text token");
+    .option("--ignore-eos", "write on past the end-of-text token")
+    .option(
+      "--prompt-lookup <count>",
+      "guess so many tokens ahead where the text repeats itself: the same text, sooner",
+      positiveInteger,
+    )
+    .option("--assistant <model>", "a smaller model with the same vocabulary that guesses ahead");
 }
 
 /** The flags as options of `generate`. */
@@ -78,6 +87,7 @@ export function generationOptions(
     no_repeat_ngram_size: flags.noRepeatNgramSize,
     stop_strings: flags.stop,
     eos_token_id: flags.ignoreEos === true ? [] : undefined,
+    prompt_lookup_num_tokens: flags.promptLookup,
   };
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   return SAMPLING_OPTIONS.some((name) => name in given) ? { do_sample: true, ...given } : given;

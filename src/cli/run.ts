@@ -46,8 +46,10 @@ export async function run(argument: string, flags: RunFlags): Promise<void> {
     AutoTokenizer.from_pretrained(id, locations(options)),
     loadOnDevice(id, options, flags),
   ]);
+  let assistant: CausalLM | undefined;
   try {
     process.stderr.write(`${describeModel(model)}\n`);
+    assistant = await loadAssistant(flags, abort.signal);
     const ids = encodePrompt(tokenizer, prompt, flags);
     const timing: Timing = {
       started: performance.now(),
@@ -56,7 +58,7 @@ export async function run(argument: string, flags: RunFlags): Promise<void> {
       promptTokens: ids.length,
       newTokens: 0,
     };
-    const text = await generateText(model, tokenizer, ids, flags, timing, abort.signal);
+    const text = await generateText({ model, tokenizer, assistant }, ids, flags, timing, abort.signal);
     const stats = statistics(timing);
     if (flags.json === true) {
       process.stdout.write(
@@ -66,7 +68,7 @@ export async function run(argument: string, flags: RunFlags): Promise<void> {
       process.stderr.write(formatStats(stats));
     }
   } finally {
-    await model.dispose();
+    await Promise.all([model.dispose(), assistant?.dispose()]);
   }
 }
 
@@ -122,6 +124,13 @@ export async function loadOnDevice(
   return model;
 }
 
+/** The model that guesses ahead, if there is to be one: what the flags say of the other model's files is not about it. */
+async function loadAssistant(flags: RunFlags, signal: AbortSignal): Promise<CausalLM | undefined> {
+  if (flags.assistant === undefined) return undefined;
+  const { revision: _revision, file: _file, adapter: _adapter, ...own } = flags;
+  return loadOnDevice(flags.assistant, await loadingOptions(flags.assistant, own, signal), own);
+}
+
 /** What runs: name, where it came from, how the weights are stored. */
 export function describeModel(model: CausalLM): string {
   const storage = Object.entries(model.memory().weights)
@@ -150,9 +159,14 @@ function encodePrompt(tokenizer: PreTrainedTokenizer, prompt: string, flags: Run
   ).flat();
 }
 
+interface Loaded {
+  readonly model: CausalLM;
+  readonly tokenizer: PreTrainedTokenizer;
+  readonly assistant: CausalLM | undefined;
+}
+
 async function generateText(
-  model: CausalLM,
-  tokenizer: PreTrainedTokenizer,
+  { model, tokenizer, assistant }: Loaded,
   ids: readonly number[],
   flags: RunFlags,
   timing: Timing,
@@ -176,6 +190,7 @@ async function generateText(
     input_ids: new Tensor("int64", ids.map(BigInt), [1, ids.length]),
     ...generationOptions(flags),
     tokenizer,
+    ...(assistant === undefined ? {} : { assistant_model: assistant }),
     signal,
     ...((flags.numBeams ?? 1) === 1 ? { streamer } : {}),
   });

@@ -67,6 +67,7 @@ const NEUTRAL: Record<string, readonly unknown[]> = {
   num_assistant_tokens: [5],
   num_assistant_tokens_schedule: ["constant", "heuristic", "heuristic_transient"],
   assistant_confidence_threshold: [0, 0.4],
+  prompt_lookup_num_tokens: [3],
   max_matching_ngram_size: [3],
 };
 

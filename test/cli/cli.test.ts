@@ -61,6 +61,14 @@ describe("lapidary", () => {
     expect(stdout).not.toMatch(/tok\/s/);
   });
 
+  it("guesses ahead without changing the text", () => {
+    const text = (...more: string[]): string =>
+      lapidary(["run", "--model", TINY, ...GREEDY, ...more, "Hello world"]).stdout;
+    const plain = text();
+    expect(text("--prompt-lookup", "4")).toBe(plain);
+    expect(text("--assistant", TINY)).toBe(plain);
+  });
+
   it("samples the same with the same seed, and searches with beams", () => {
     const sample = (seed: string): string =>
       lapidary([
