@@ -7,7 +7,7 @@ import {
   type RopeInputs,
   RunValues,
 } from "./decoder-model.ts";
-import { CHUNK, type KeyValueCache } from "./kv-cache.ts";
+import { CHUNK, type KeyValueCache, ROLLBACK } from "./kv-cache.ts";
 import {
   concatenate,
   dropPadding,
@@ -21,10 +21,24 @@ import {
 /** More tokens than this in one run of a batch go row by row, so that activations stay small. */
 const MAX_BATCH_TOKENS = 2048;
 
+/** Steps with logits of so many tokens at most, as checks of guesses are, get the same memory again each time. */
+const KEPT_LOGITS = ROLLBACK + 1;
+
 /** What a run gives: [wanted, logits_size], and [all tokens, hidden_size] each. */
 interface PartResult {
   readonly logits: Float32Array;
   readonly states: readonly Float32Array[];
+}
+
+/** One run of the graph over consecutive rows of the cache. */
+interface CausalRun {
+  readonly session: Session;
+  readonly variant: GraphVariant;
+  readonly part: Part;
+  readonly cache: KeyValueCache;
+  /** Memory for the logits. */
+  readonly allocate: (elements: number) => Float32Array;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** What a decode step keeps bound from one token to the next. */
@@ -56,6 +70,7 @@ export class CausalSteps {
   readonly #model: DecoderModel;
   readonly #rope: RopeInputs;
   readonly #bound: WeakMap<KeyValueCache, BoundStep> = new WeakMap();
+  readonly #logits: WeakMap<KeyValueCache, Float32Array> = new WeakMap();
   /** Key under which caches keep the release of what this decoder bound to them. */
   readonly #released: object = {};
 
@@ -76,8 +91,11 @@ export class CausalSteps {
     if (longest === 1 && plain && this.#alike(rows, cache, options))
       return this.#decode(session, rows, cache, options);
     const parts = this.#parts(rows, cache, longest, options);
+    const allocate = (elements: number): Float32Array =>
+      parts.length === 1 ? this.#logitsMemory(cache, elements) : new Float32Array(elements);
     const results: PartResult[] = [];
-    for (const part of parts) results.push(await this.#run(session, variant, part, cache, options.signal));
+    for (const part of parts)
+      results.push(await this.#run({ session, variant, part, cache, allocate, signal: options.signal }));
     const states = hiddenNames(variant, this.#model).map((_, i) =>
       concatenate(results.map((result) => result.states[i]!)),
     );
@@ -195,13 +213,19 @@ export class CausalSteps {
     return bound;
   }
 
-  async #run(
-    session: Session,
-    variant: GraphVariant,
-    part: Part,
-    cache: KeyValueCache,
-    signal: AbortSignal | undefined,
-  ): Promise<PartResult> {
+  /** Memory for logits, until the next step on this cache. */
+  #logitsMemory(cache: KeyValueCache, elements: number): Float32Array {
+    const { logits_size } = this.#model;
+    if (elements <= logits_size || elements > KEPT_LOGITS * logits_size) return new Float32Array(elements);
+    let kept = this.#logits.get(cache);
+    if (kept === undefined || kept.length < elements) {
+      kept = new Float32Array(elements);
+      this.#logits.set(cache, kept);
+    }
+    return kept.subarray(0, elements);
+  }
+
+  async #run({ session, variant, part, cache, allocate, signal }: CausalRun): Promise<PartResult> {
     const { firstRow, tokens, longest, logitsPositions } = part;
     const counts = cache.lengths.map((_, row) => tokens[row - firstRow]?.length ?? 0);
     const taken = (row: number): boolean => row >= firstRow && row < firstRow + tokens.length;
@@ -213,7 +237,9 @@ export class CausalSteps {
     const lengths = this.#allocateLengths(tokens.length);
     fillLengths(lengths, tokens, cache, firstRow);
     this.#feedCache(run, cache, firstRow, tokens.length, lengths);
-    const logits = variant.logits ? fetchLogits(run, logitsPositions, this.#model) : new Float32Array(0);
+    const logits = variant.logits
+      ? fetchLogits(run, logitsPositions, this.#model, allocate)
+      : new Float32Array(0);
     const states = fetchStates(run, variant, tokens.length, longest, this.#model);
     await run.run(signal);
     const positions = new Array<readonly number[] | undefined>(firstRow).fill(undefined);
@@ -286,13 +312,14 @@ export function fetchLogits(
   run: RunValues,
   positions: readonly number[],
   { logits_size }: DecoderModel,
+  allocate: (elements: number) => Float32Array = (elements) => new Float32Array(elements),
 ): Float32Array {
   // An empty selection is not worth the risk of an engine's corner case: one row too many is thrown away.
   const wanted = Math.max(1, positions.length);
   const data = new BigInt64Array(wanted);
   data.set(positions.map(BigInt));
   run.feed("logits_positions", { type: "int64", data, dims: [wanted] });
-  const logits = new Float32Array(wanted * logits_size);
+  const logits = allocate(wanted * logits_size);
   run.fetch("logits", float32(logits, [wanted, logits_size]));
   return logits.subarray(0, positions.length * logits_size);
 }
