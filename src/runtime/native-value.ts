@@ -13,12 +13,14 @@ export class NativeValue implements RuntimeValue {
   readonly tensor: HostTensor;
   readonly pointer: Pointer;
   readonly #session: NativeSession;
+  /** Read by the constructor's call alone, but a local array may be collected before the call gets to read it. */
+  readonly #dims: BigInt64Array;
   #disposed = false;
 
   constructor(session: NativeSession, tensor: HostTensor) {
     checkTensor(tensor);
     const { api } = session;
-    const dims = BigInt64Array.from(tensor.dims, BigInt);
+    this.#dims = BigInt64Array.from(tensor.dims, BigInt);
     this.tensor = { type: tensor.type, data: tensor.data, dims: [...tensor.dims] }; // ours: it keeps the memory
     this.#session = session;
     this.pointer = api.create(
@@ -26,8 +28,8 @@ export class NativeValue implements RuntimeValue {
       api.cpuMemory,
       api.address(tensor.data),
       tensor.data.byteLength,
-      api.address(dims), // copied by the call
-      dims.length,
+      api.address(this.#dims), // copied by the call
+      this.#dims.length,
       elementTypeCode(tensor.type),
     );
     session.handles.add(this.pointer, "ReleaseValue");
