@@ -54,21 +54,19 @@ describe("a chat with a model", () => {
   });
 
   it("computes from the beginning what the sliding layers have dropped", async () => {
-    const chat = start({ generation: { ...greedy, max_new_tokens: 150 } });
+    const chat = start({ generation: { ...greedy, max_new_tokens: 230 } });
     const answer = await collect(chat.send("Hello there"));
     expect(await collect(chat.retry())).toBe(answer);
-    expect(chat.stats).toMatchObject({ cached_tokens: 0, new_tokens: 150 });
+    expect(chat.stats).toMatchObject({ cached_tokens: 0, new_tokens: 230 });
     chat.dispose();
   });
 
-  it("is not lost when a token has no text", async () => {
+  it("goes on after tokens that have no text", async () => {
     const chat = start();
     await collect(chat.send("Hello there"));
-    const before = chat.messages;
     chat.generation = { ...greedy, suppress_tokens: null, sequence_bias: [[[437], 100]] };
-    await expect(collect(chat.send("And?"))).rejects.toThrow(/token id 437 is outside/);
-    expect(chat.stats!.finish_reason).toBe("error");
-    expect(chat.messages).toEqual(before);
+    expect(await collect(chat.send("And?"))).toBe("");
+    chat.undo();
     chat.generation = greedy;
     expect(await collect(chat.send("And?"))).toBe(await fromScratch(chat));
     chat.dispose();

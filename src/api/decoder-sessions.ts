@@ -34,6 +34,7 @@ export interface EngineOptions {
 /** The graph that generation runs, token after token. */
 export const GENERATION: GraphVariant = {
   attention: "causal",
+  steps: 0,
   cache: "float32",
   input: "input_ids",
   logits: true,
@@ -48,6 +49,7 @@ export class DecoderSessions implements DecoderModel {
   readonly hidden_size: number;
   readonly num_attention_heads: number;
   readonly bidirectional: boolean;
+  readonly quantised: boolean;
   readonly layers: readonly LayerCacheSpec[];
   readonly rope: Readonly<Record<string, RopeSpec>>;
   readonly #parts: DecoderParts;
@@ -63,6 +65,7 @@ export class DecoderSessions implements DecoderModel {
     this.vocab_size = config.vocab_size;
     this.hidden_size = config.hidden_size;
     this.num_attention_heads = config.num_attention_heads;
+    this.quantised = [...parts.weights.values()].some(({ kind }) => kind === "nbits");
     this.bidirectional = config.use_bidirectional_attention;
     this.layers = layerCaches(config);
     this.rope = ropeSpecs(config);

@@ -61,6 +61,31 @@ describe("guesses with a real cache", () => {
     }
   });
 
+  it("give quantised weights the very numbers of runs of one token", async () => {
+    const model = await AutoModelForCausalLM.from_pretrained(folder(16), { dtype: "q8" });
+    const row = prompts(3).flat();
+    const { decoder } = model;
+    const alone = decoder.createCache(1, 8);
+    const together = decoder.createCache(1, 8);
+    await decoder.step([row.slice(0, 9)], alone);
+    await decoder.step([row.slice(0, 9)], together);
+    // Runs of all sizes, and guesses that are taken back, past the window and where its buffer is moved.
+    for (let at = 9; at < 600; ) {
+      const count = 2 + (at % 18);
+      const tokens = Array.from({ length: count }, (_, i) => row[(at + i) % row.length]!);
+      const { logits } = await decoder.step([tokens], together, { logits: "all", stepwise: true });
+      const kept = Math.max(1, count - (at % 4));
+      for (let i = 0; i < kept; i++) {
+        const single = await decoder.step([[tokens[i]!]], alone);
+        const size = single.logits.length;
+        expect(logits.subarray(i * size, (i + 1) * size), `token ${at + i}`).toEqual(single.logits);
+      }
+      if (kept < count) together.crop(kept - count);
+      at += kept;
+    }
+    await model.dispose();
+  });
+
   it("leave a cache that goes on as after greedy decoding", async () => {
     const [prompt] = prompts(1) as [number[]];
     const model = models[0]!;

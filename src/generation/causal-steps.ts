@@ -24,6 +24,11 @@ const MAX_BATCH_TOKENS = 2048;
 /** Steps with logits of so many tokens at most, as checks of guesses are, get the same memory again each time. */
 const KEPT_LOGITS = ROLLBACK + 1;
 
+/**
+ * Tokens of a stepwise run: each number is a graph of its own, and fewer tokens are padded. More go in several runs.
+ */
+const STEPS: readonly number[] = [4, 16];
+
 /** What a run gives: [wanted, logits_size], and [all tokens, hidden_size] each. */
 interface PartResult {
   readonly logits: Float32Array;
@@ -85,17 +90,21 @@ export class CausalSteps {
     options: StepOptions,
   ): Promise<DecoderStep> {
     const variant = variantOf(options, "causal", cache.quantized ? "int8" : "float32");
-    const session = await this.#model.session(variant);
     const longest = Math.max(...rows.map((row) => row.length));
     const plain = variant.logits && variant.hidden_states === "none" && variant.input === "input_ids";
     if (longest === 1 && plain && this.#alike(rows, cache, options))
-      return this.#decode(session, rows, cache, options);
-    const parts = this.#parts(rows, cache, longest, options);
+      return this.#decode(variant, rows, cache, options);
+    const stepwise = options.stepwise === true && this.#model.quantised && cache.lengths.length === 1;
+    const parts = stepwise ? this.#steps(rows, cache, options) : this.#parts(rows, cache, longest, options);
     const allocate = (elements: number): Float32Array =>
       parts.length === 1 ? this.#logitsMemory(cache, elements) : new Float32Array(elements);
     const results: PartResult[] = [];
-    for (const part of parts)
-      results.push(await this.#run({ session, variant, part, cache, allocate, signal: options.signal }));
+    for (const part of parts) {
+      const steps = stepwise ? part.longest : 0;
+      const wanted: GraphVariant = stepwise ? { ...variant, attention: "stepwise", steps } : variant;
+      const run = { session: await this.#model.session(wanted), variant: wanted, part, cache, allocate };
+      results.push(await this.#run({ ...run, signal: options.signal }));
+    }
     const states = hiddenNames(variant, this.#model).map((_, i) =>
       concatenate(results.map((result) => result.states[i]!)),
     );
@@ -133,6 +142,16 @@ export class CausalSteps {
     });
   }
 
+  /** Parts of a row for stepwise runs, of as many columns as their graphs have. */
+  #steps(rows: readonly (readonly number[])[], cache: KeyValueCache, options: StepOptions): Part[] {
+    const request = { rows, cache, options, hidden_size: this.#model.hidden_size };
+    const most = STEPS.at(-1)!;
+    return Array.from({ length: Math.ceil(rows[0]!.length / most) }, (_, i) => {
+      const part = slicePart(request, 0, 1, i * most, (i + 1) * most);
+      return { ...part, longest: STEPS.find((steps) => steps >= part.longest)! };
+    });
+  }
+
   /**
    * Whether the rows' positions can go to the kernel together: on an empty cache it takes the first row's first one
    * and counts on from it in all rows.
@@ -148,16 +167,17 @@ export class CausalSteps {
 
   /** One token a row: everything stays bound from step to step. */
   async #decode(
-    session: Session,
+    variant: GraphVariant,
     rows: readonly (readonly number[])[],
     cache: KeyValueCache,
     { position_ids, signal }: StepOptions,
   ): Promise<DecoderStep> {
+    const session = await this.#model.session(variant);
     cache.reserve(rows.map(() => 1));
     const positions = cache.nextPositions.map((next, row) => position_ids?.[row]?.[0] ?? next);
     this.#rope.ensure(Math.max(...positions) + 1);
     const active = rows.flatMap((row, r) => (row.length === 0 ? [] : [r]));
-    const bound = this.#bindStep(session, cache, active.length);
+    const bound = this.#bindStep(session, variant, cache, active.length);
     const { inputs } = bound;
     for (const [r, row] of rows.entries()) {
       inputs.input_ids[r] = BigInt(row[0] ?? 0);
@@ -173,7 +193,7 @@ export class CausalSteps {
     return { logits: bound.logits };
   }
 
-  #bindStep(session: Session, cache: KeyValueCache, wanted: number): BoundStep {
+  #bindStep(session: Session, variant: GraphVariant, cache: KeyValueCache, wanted: number): BoundStep {
     const held = this.#bound.get(cache);
     const fresh =
       held?.session === session &&
@@ -195,7 +215,9 @@ export class CausalSteps {
     run.feed("position_ids", { type: "int64", data: inputs.position_ids, dims: [batch, 1] });
     run.feed("logits_positions", { type: "int64", data: inputs.logits_positions, dims: [wanted] });
     run.fetch("logits", float32(logits, [wanted, this.#model.logits_size]));
-    this.#feedCache(run, cache, 0, batch, inputs.lengths);
+    this.#rope.feed(run);
+    feedLengths(run, inputs.lengths);
+    this.#feedCache(run, cache, 0, batch, variant);
     const { binding, release } = run.bind();
     const bound = {
       binding,
@@ -229,14 +251,24 @@ export class CausalSteps {
     const { firstRow, tokens, longest, logitsPositions } = part;
     const counts = cache.lengths.map((_, row) => tokens[row - firstRow]?.length ?? 0);
     const taken = (row: number): boolean => row >= firstRow && row < firstRow + tokens.length;
-    // An empty row runs a dummy token that is not kept.
-    cache.reserve(counts.map((count, row) => (taken(row) ? Math.max(1, count) : 0)));
+    // An empty row runs a dummy token that is not kept; so do the columns that a stepwise run has too many.
+    cache.reserve(counts.map((count, row) => (taken(row) ? Math.max(1, variant.steps, count) : 0)));
     this.#rope.ensure(Math.max(0, ...part.position_ids.map((row) => Math.max(0, ...row))) + 1);
     const run = new RunValues(session);
     feedTokens(run, part, this.#model.hidden_size);
-    const lengths = this.#allocateLengths(tokens.length);
-    fillLengths(lengths, tokens, cache, firstRow);
-    this.#feedCache(run, cache, firstRow, tokens.length, lengths);
+    this.#rope.feed(run);
+    if (variant.attention === "stepwise") {
+      for (let step = 0; step < variant.steps; step++) {
+        const lengths = this.#allocateLengths(1);
+        fillCounts(lengths, cache, 0, [step + 1]);
+        feedLengths(run, lengths, `.${step}`);
+      }
+    } else {
+      const lengths = this.#allocateLengths(tokens.length);
+      fillLengths(lengths, tokens, cache, firstRow);
+      feedLengths(run, lengths);
+    }
+    this.#feedCache(run, cache, firstRow, tokens.length, variant);
     const logits = variant.logits
       ? fetchLogits(run, logitsPositions, this.#model, allocate)
       : new Float32Array(0);
@@ -259,18 +291,15 @@ export class CausalSteps {
     );
   }
 
+  /** Feeds the cache's memory, which every step of a run writes in place. */
   #feedCache(
     run: RunValues,
     cache: KeyValueCache,
     firstRow: number,
     rows: number,
-    lengths: CacheLengths,
+    { attention, steps }: GraphVariant,
   ): void {
-    this.#rope.feed(run);
-    for (const [kind, { seqlens_k, total_sequence_length }] of lengths) {
-      run.feed(`${kind}.seqlens_k`, { type: "int32", data: seqlens_k, dims: [rows] });
-      run.feed(`${kind}.total_sequence_length`, { type: "int32", data: total_sequence_length, dims: [] });
-    }
+    const suffixes = attention === "stepwise" ? Array.from({ length: steps }, (_, step) => `.${step}`) : [""];
     for (const [i, layer] of cache.layers.entries()) {
       const size = cache.rowElements(layer);
       const dims = [rows, layer.kv_heads, cache.capacity(layer.kind), layer.head_dim];
@@ -278,11 +307,21 @@ export class CausalSteps {
         const name = `past_key_values.${i}.${part}`;
         const data = cache.buffers[2 * i + j]!.subarray(firstRow * size, (firstRow + rows) * size);
         const type = cache.quantized ? "int8" : "float32";
-        run.feedAndFetch(name, `present.${i}.${part}`, { type, data, dims });
+        const outputs = suffixes.map((suffix) => `present.${i}.${part}${suffix}`);
+        run.feedAndFetch(name, outputs, { type, data, dims });
         const scales = cache.scales?.[2 * i + j];
         if (scales) run.feed(`${name}_scale`, float32(scales, [1, layer.kv_heads, 1, layer.head_dim]));
       }
     }
+  }
+}
+
+function feedLengths(run: RunValues, lengths: CacheLengths, suffix = ""): void {
+  for (const [kind, { seqlens_k, total_sequence_length }] of lengths) {
+    const rows = [seqlens_k.length];
+    run.feed(`${kind}.seqlens_k${suffix}`, { type: "int32", data: seqlens_k, dims: rows });
+    const total = { type: "int32" as const, data: total_sequence_length, dims: [] };
+    run.feed(`${kind}.total_sequence_length${suffix}`, total);
   }
 }
 
@@ -299,10 +338,25 @@ function fillLengths(
   cache: KeyValueCache,
   firstRow: number,
 ): void {
+  fillCounts(
+    lengths,
+    cache,
+    firstRow,
+    tokens.map((row) => Math.max(1, row.length)),
+  );
+}
+
+/** The same for so many new positions in each row. */
+function fillCounts(
+  lengths: CacheLengths,
+  cache: KeyValueCache,
+  firstRow: number,
+  counts: readonly number[],
+): void {
   for (const [kind, { seqlens_k, total_sequence_length }] of lengths) {
     const held = cache.held(kind);
-    const after = tokens.map((row, r) => held[firstRow + r]! + Math.max(1, row.length));
-    seqlens_k.set(after.map((count) => count - 1));
+    const after = counts.map((count, r) => held[firstRow + r]! + count);
+    seqlens_k.set(after.map((length) => length - 1));
     total_sequence_length[0] = Math.max(...after);
   }
 }

@@ -4,7 +4,9 @@ import { type RopeSpec, RopeTables } from "./rope-tables.ts";
 
 /** Which graph of a decoder a run needs. */
 export interface GraphVariant {
-  readonly attention: "causal" | "masked";
+  readonly attention: "causal" | "stepwise" | "masked";
+  /** "stepwise": the number of tokens; else 0. */
+  readonly steps: number;
   /** How the cache holds keys and values. */
   readonly cache: "float32" | "int8";
   readonly input: "input_ids" | "inputs_embeds";
@@ -20,6 +22,8 @@ export interface DecoderModel {
   readonly vocab_size: number;
   readonly hidden_size: number;
   readonly num_attention_heads: number;
+  /** Layers round their inputs, so that a difference in the last digit can grow. */
+  readonly quantised: boolean;
   /** Every token sees every other one within the window. Such a model has no cache. */
   readonly bidirectional: boolean;
   readonly layers: readonly CacheLayer[];
@@ -74,8 +78,10 @@ export class RunValues {
   }
 
   /** The same memory on both sides: the kernel writes in place. */
-  feedAndFetch(input: string, output: string, tensor: HostTensor): void {
-    this.#feeds[input] = this.#fetches[output] = this.#value(tensor);
+  feedAndFetch(input: string, outputs: readonly string[], tensor: HostTensor): void {
+    const value = this.#value(tensor);
+    this.#feeds[input] = value;
+    for (const output of outputs) this.#fetches[output] = value;
   }
 
   bind(): { binding: Binding; release: () => void } {

@@ -1,6 +1,6 @@
 import { InputError } from "../errors.ts";
 import { Tensor } from "../tensor.ts";
-import type { CacheWish, Decoder, DecoderCache, DecoderStep, LogitsWanted } from "./decoder.ts";
+import type { CacheWish, Decoder, DecoderCache, DecoderStep, StepOptions } from "./decoder.ts";
 
 export interface DecoderRowsOptions {
   /** A cache that holds the beginnings of the rows. It is changed, and stays the caller's. */
@@ -93,7 +93,7 @@ export class DecoderRows {
   /** Appends several tokens to the only row in one run, and says about each of them what comes next. */
   async extend(tokens: readonly number[]): Promise<RowsStep[]> {
     if (tokens.length === 1) return [await this.append(tokens)];
-    const { logits, hidden_states } = await this.#run([[...tokens]], "all");
+    const { logits, hidden_states } = await this.#run([[...tokens]], { logits: "all", stepwise: true });
     const part = (values: Float32Array, i: number): Float32Array => {
       const width = values.length / tokens.length;
       return values.subarray(i * width, (i + 1) * width);
@@ -124,10 +124,10 @@ export class DecoderRows {
     if (this.#cache !== this.#options.cache) this.#cache?.dispose();
   }
 
-  async #run(rows: number[][], logits: LogitsWanted = "last"): Promise<DecoderStep> {
+  async #run(rows: number[][], more: StepOptions = {}): Promise<DecoderStep> {
     const { signal, output_hidden_states, use_cache } = this.#options;
     signal?.throwIfAborted();
-    const options = { logits, output_hidden_states, ...(signal === undefined ? {} : { signal }) };
+    const options = { output_hidden_states, ...(signal === undefined ? {} : { signal }), ...more };
     if (use_cache) return this.#decoder.step(rows, this.#cache!, options);
     const cache = this.#decoder.createCache(rows.length, Math.max(...rows.map((row) => row.length)));
     try {

@@ -39,6 +39,11 @@ export interface StepOptions {
   /** Vectors in place of the tokens' own: [new tokens, hidden_size] for each row, whose ids then don't matter. */
   readonly inputs_embeds?: readonly Float32Array[];
   readonly masks?: readonly RowMask[];
+  /**
+   * Every token of the only row gets the very numbers that it would get in a run of its own, also where the engine
+   * rounds several at once otherwise.
+   */
+  readonly stepwise?: boolean;
   readonly signal?: AbortSignal;
 }
 

@@ -53,10 +53,10 @@ describe("KeyValueCache", () => {
     for (let i = 0; i < 300; i++) append(cache, [1]);
     const held = positions(cache, 0, 0, 1);
     expect(held.length).toBeGreaterThanOrEqual(WINDOW - 1);
-    expect(held.length).toBeLessThanOrEqual(WINDOW + ROLLBACK + 64);
+    expect(held.length).toBeLessThanOrEqual(WINDOW + ROLLBACK + 128);
     expect(held).toEqual(Array.from({ length: held.length }, (_, i) => 300 - held.length + i));
     expect(positions(cache, 1, 0, 0)).toHaveLength(300);
-    expect(cache.capacity("sliding")).toBeLessThanOrEqual(WINDOW + ROLLBACK + CHUNK);
+    expect(cache.capacity("sliding")).toBeLessThanOrEqual(WINDOW + ROLLBACK + 128 + CHUNK);
   });
 
   it("takes a whole chunk at any time", () => {

@@ -32,14 +32,15 @@ export const CHUNK = 512;
 export const ROLLBACK = 64;
 
 /**
- * A sliding buffer is moved together once it holds this many positions more than it has to: the attention kernel
- * computes over all it holds, while moving costs a copy of the window.
+ * A sliding buffer is moved together by multiples of so many positions: moving costs a copy of the window, and the
+ * attention kernel sums in blocks of up to so many, whose borders must not depend on when the buffer was moved. Else
+ * the last digits of a text would depend on how many tokens each run had.
  */
-const SLACK = 64;
+const STRIDE = 128;
 
 /** Positions that a layer's buffer takes at most. */
 function largest(window: number | null): number {
-  return window === null ? Number.POSITIVE_INFINITY : window + ROLLBACK + CHUNK;
+  return window === null ? Number.POSITIVE_INFINITY : window + ROLLBACK + STRIDE + CHUNK;
 }
 
 interface KindState {
@@ -159,7 +160,7 @@ export class KeyValueCache {
   reserve(counts: readonly number[]): void {
     if (this.#disposed) throw new InputError("the cache was disposed");
     for (const [kind, state] of this.#kinds) {
-      for (const [row, count] of counts.entries()) this.#compact(kind, state, row, count);
+      for (const row of counts.keys()) this.#compact(kind, state, row);
       const needed = Math.max(...counts.map((count, row) => state.held[row]! + count));
       if (needed > state.capacity) this.#grow(kind, state, needed);
     }
@@ -331,23 +332,23 @@ export class KeyValueCache {
    * Keeps only what the next query of a sliding layer can see, and could after a rollback, where the buffer is full or
    * attention would pay for more.
    */
-  #compact(kind: string, state: KindState, row: number, count: number): void {
+  #compact(kind: string, state: KindState, row: number): void {
     const { window, capacity } = state;
     const held = state.held[row]!;
     if (window === null) return;
-    const keep = window - 1 + ROLLBACK;
-    if (held <= keep || held + count <= keep + SLACK) return;
+    const dropped = Math.floor((held - (window - 1 + ROLLBACK)) / STRIDE) * STRIDE;
+    if (dropped <= 0) return;
     for (const [i, layer] of this.layers.entries()) {
       if (layer.kind !== kind) continue;
       const { head_dim, kv_heads } = layer;
       for (const buffer of [this.buffers[2 * i]!, this.buffers[2 * i + 1]!]) {
         for (let head = 0; head < kv_heads; head++) {
           const start = row * this.rowElements(layer) + head * capacity * head_dim;
-          buffer.copyWithin(start, start + (held - keep) * head_dim, start + held * head_dim);
+          buffer.copyWithin(start, start + dropped * head_dim, start + held * head_dim);
         }
       }
     }
-    state.held[row] = keep;
+    state.held[row] = held - dropped;
   }
 
   #grow(kind: string, state: KindState, needed: number): void {

@@ -103,6 +103,7 @@ export function variantOf(
   const last = options.last_hidden_state === true ? "last" : "none";
   return {
     attention,
+    steps: 0,
     cache,
     input: options.inputs_embeds === undefined ? "input_ids" : "inputs_embeds",
     logits: options.logits !== "none",

@@ -6,6 +6,7 @@ import {
   type RotaryTables,
   rotaryEmbedding,
 } from "../graph/ops/attention.ts";
+import { concat, split } from "../graph/ops/shape.ts";
 import { alignHeadDim, alignRotaryHeads, alignValueHeads, unalignHeads } from "../nn/head-dim.ts";
 
 export type LayerType = "sliding_attention" | "full_attention";
@@ -35,11 +36,15 @@ export interface AttentionSpec {
 /** What a traced decoder takes and gives: each combination is a graph of its own. */
 export interface DecoderGraphOptions {
   /**
-   * "causal" appends keys and values to the cache in place and sees all that is held. "masked" takes any mask as an
+   * "causal" appends keys and values to the cache in place and sees all that is held. "stepwise" does the same token
+   * by token within one run: the kernel rounds one query otherwise than several, and this way a run of several tokens
+   * gives the very numbers of runs of one. "masked" takes any mask as an
    * input, one for each kind of layer, and gives the new keys and values as outputs: for attention in both
    * directions, masks with holes, and attention weights.
    */
-  readonly attention: "causal" | "masked";
+  readonly attention: "causal" | "stepwise" | "masked";
+  /** "stepwise": how many tokens there are, which are appended and attend one after another; else 0. */
+  readonly steps: number;
   /** How the cache holds keys and values; "int8" takes their scales as inputs, and is for "causal" only. */
   readonly cache: "float32" | "int8";
   readonly input: "input_ids" | "inputs_embeds";
@@ -57,11 +62,13 @@ export class DecoderInputs {
   readonly #graph: Graph;
   readonly #position_ids: Value;
   readonly #shared: Map<string, Value> = new Map();
+  /** The positions of each step. */
+  #positions: readonly Value[] | undefined;
 
   constructor(graph: Graph, options: DecoderGraphOptions) {
     this.#graph = graph;
     this.options = options;
-    this.#position_ids = graph.input("position_ids", "int64", ["batch", "seq"]);
+    this.#position_ids = graph.input("position_ids", "int64", ["batch", sequenceDim(options)]);
   }
 
   /** Attention of layer `layer`: query [batch, seq, heads*head_dim], key and value [batch, seq, kv_heads*head_dim], not rotated yet. */
@@ -72,30 +79,63 @@ export class DecoderInputs {
       key: alignRotaryHeads(key, num_key_value_heads, head_dim),
       value: alignValueHeads(value, num_key_value_heads, head_dim),
     };
-    const output =
-      this.options.attention === "causal"
-        ? this.#causal(layer, spec, aligned)
-        : this.#masked(layer, spec, aligned);
+    const output = {
+      causal: () => this.#causal(layer, spec, aligned),
+      stepwise: () => this.#stepwise(layer, spec, aligned),
+      masked: () => this.#masked(layer, spec, aligned),
+    }[this.options.attention]();
     return unalignHeads(output, num_heads, head_dim);
   }
 
-  #causal(layer: number, spec: AttentionSpec, { query, key, value }: Heads): Value {
-    const { kind, num_heads, num_key_value_heads, scale, window } = spec;
-    const state: KeyValueState = {
-      ...this.#past(layer, spec, `${kind}_capacity`),
+  #causal(layer: number, spec: AttentionSpec, heads: Heads): Value {
+    return this.#append(layer, spec, heads, this.#cached(layer, spec), this.#rotary(spec), "").output;
+  }
+
+  #stepwise(layer: number, spec: AttentionSpec, { query, key, value }: Heads): Value {
+    const { steps } = this.options;
+    const ones = new Array<number>(steps).fill(1);
+    const [queries, keys, values] = [query, key, value].map((part) => split(part, ones, 1));
+    const rotary = this.#rotary(spec);
+    this.#positions ??= split(this.#position_ids, ones);
+    let past = this.#cached(layer, spec);
+    const outputs = ones.map((_, i) => {
+      const heads = { query: queries![i]!, key: keys![i]!, value: values![i]! };
+      const step = { ...rotary, position_ids: this.#positions![i]! };
+      const attention = this.#append(layer, spec, heads, past, step, `.${i}`);
+      past = { ...past, past_key: attention.present_key, past_value: attention.present_value };
+      return attention.output;
+    });
+    return concat(outputs, 1);
+  }
+
+  #cached(layer: number, spec: AttentionSpec): Pick<KeyValueState, "past_key" | "past_value" | "scales"> {
+    return {
+      ...this.#past(layer, spec, `${spec.kind}_capacity`),
       ...(this.options.cache === "int8" ? { scales: this.#scales(layer, spec) } : {}),
-      seqlens_k: this.#input(`${kind}.seqlens_k`, "int32", ["batch"]),
-      total_sequence_length: this.#input(`${kind}.total_sequence_length`, "int32", []),
     };
-    const attention = groupQueryAttention(query, key, value, state, this.#rotary(spec), {
+  }
+
+  /** Appends to what is held; `step` distinguishes the inputs that say how much that is, and the outputs. */
+  #append(
+    layer: number,
+    { kind, num_heads, num_key_value_heads, scale, window }: AttentionSpec,
+    { query, key, value }: Heads,
+    past: Pick<KeyValueState, "past_key" | "past_value" | "scales">,
+    rotary: RotaryTables,
+    step: string,
+  ): { output: Value; present_key: Value; present_value: Value } {
+    const state = {
+      ...past,
+      seqlens_k: this.#input(`${kind}.seqlens_k${step}`, "int32", ["batch"]),
+      total_sequence_length: this.#input(`${kind}.total_sequence_length${step}`, "int32", []),
+    };
+    return groupQueryAttention(query, key, value, state, rotary, {
       num_heads,
       kv_num_heads: num_key_value_heads,
       scale,
       ...(window === null ? {} : { local_window_size: window }),
+      presentNames: [`present.${layer}.key${step}`, `present.${layer}.value${step}`],
     });
-    this.#graph.output(`present.${layer}.key`, attention.present_key);
-    this.#graph.output(`present.${layer}.value`, attention.present_value);
-    return attention.output;
   }
 
   #masked(layer: number, spec: AttentionSpec, { query, key, value }: Heads): Value {
@@ -159,6 +199,11 @@ export class DecoderInputs {
     this.#shared.set(name, value);
     return value;
   }
+}
+
+/** The size of a graph's sequence axis. */
+export function sequenceDim({ attention, steps }: DecoderGraphOptions): string | number {
+  return attention === "stepwise" ? steps : "seq";
 }
 
 interface Heads {

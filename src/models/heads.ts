@@ -5,7 +5,7 @@ import { gather, mergeLeading } from "../graph/ops/shape.ts";
 import type { GemmaRMSNorm } from "../nn/gemma-rms-norm.ts";
 import { type Embedding, Linear } from "../nn/linear.ts";
 import { Module } from "../nn/module.ts";
-import { type DecoderGraphOptions, DecoderInputs } from "./decoder-inputs.ts";
+import { type DecoderGraphOptions, DecoderInputs, sequenceDim } from "./decoder-inputs.ts";
 
 /** A Gemma text model without its head; field names are the checkpoint's below `model.`. */
 export abstract class TextModule extends Module {
@@ -41,10 +41,11 @@ export class HeadedModule extends Module {
   /** Traces the whole model; see DecoderInputs for the inputs and DecoderGraphOptions for the outputs. */
   trace(graph: Graph, hidden_size: number, options: DecoderGraphOptions): void {
     const { model } = this;
+    const seq = sequenceDim(options);
     const given =
       options.input === "input_ids"
-        ? graph.input("input_ids", "int64", ["batch", "seq"])
-        : graph.input("inputs_embeds", "float32", ["batch", "seq", hidden_size]);
+        ? graph.input("input_ids", "int64", ["batch", seq])
+        : graph.input("inputs_embeds", "float32", ["batch", seq, hidden_size]);
     const inputs = new DecoderInputs(graph, options);
     const embeddings = options.input === "input_ids" ? model.embed(given) : given;
     const { hidden, layerInputs } = model.forward(embeddings, inputs);

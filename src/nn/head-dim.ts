@@ -1,5 +1,5 @@
 import type { Value } from "../graph/graph.ts";
-import { concatLast, padLast, reshape, sliceLast } from "../graph/ops/shape.ts";
+import { concat, padLast, reshape, sliceLast } from "../graph/ops/shape.ts";
 
 /** The attention kernel with its own rotary takes head sizes in steps of 16; others are padded with zeros up to it. */
 export function alignHeadDim(head_dim: number): number {
@@ -15,7 +15,7 @@ export function alignRotaryHeads(x: Value, heads: number, head_dim: number): Val
   const half = head_dim / 2;
   const pad = (part: Value): Value => padLast(part, alignHeadDim(head_dim) / 2);
   return mapHeads(x, heads, head_dim, alignHeadDim(head_dim), (split) =>
-    concatLast([pad(sliceLast(split, 0, half)), pad(sliceLast(split, half, head_dim))]),
+    concat([pad(sliceLast(split, 0, half)), pad(sliceLast(split, half, head_dim))]),
   );
 }
 

@@ -1,5 +1,5 @@
 import type { Graph, Value } from "../graph.ts";
-import { concatLast, reshape, transpose } from "./shape.ts";
+import { concat, reshape, transpose } from "./shape.ts";
 
 /** The keys and values of one layer and what positions they hold. */
 export interface KeyValueState {
@@ -31,6 +31,8 @@ export interface GroupQueryOptions {
   readonly scale: number;
   /** Keys visible to a query, itself included; absent: all earlier ones. */
   readonly local_window_size?: number;
+  /** Names of the present keys and values, as graph outputs: an Identity between would copy the whole cache. */
+  readonly presentNames: readonly [key: string, value: string];
 }
 
 /**
@@ -87,8 +89,11 @@ export function groupQueryAttention(
     attributes,
     {
       domain: "com.microsoft",
+      outputNames: [undefined, ...options.presentNames],
     },
   );
+  graph.output(options.presentNames[0], present_key!);
+  graph.output(options.presentNames[1], present_value!);
   return { output: output!, present_key: present_key!, present_value: present_value! };
 }
 
@@ -161,6 +166,6 @@ function statedShape(weights: Value, heads: Value, mask: Value): Value {
   const { graph } = weights;
   const part = (x: Value, start: number, end: number): Value =>
     graph.emit("Shape", [x], [{ dtype: "int64", shape: [end - start] }], { start, end })[0]!;
-  const target = concatLast([part(heads, 0, 3), part(mask, 3, 4)]);
+  const target = concat([part(heads, 0, 3), part(mask, 3, 4)]);
   return graph.emit("Reshape", [weights, target], [weights])[0]!;
 }

@@ -14,13 +14,13 @@ export function reshape(x: Value, shape: Shape): Value {
   return graph.emit("Reshape", [x, graph.constant("int64", target)], [{ dtype: x.dtype, shape }])[0]!;
 }
 
-/** Cuts the last axis into parts of the given sizes. */
-export function split(x: Value, sizes: readonly number[]): Value[] {
+/** Cuts an axis, the last one by default, into parts of the given sizes. */
+export function split(x: Value, sizes: readonly number[], axis: number = x.rank - 1): Value[] {
   const graph: Graph = x.graph;
   const total = sizes.reduce((sum, size) => sum + size, 0);
-  if (x.dim(-1) !== total) graph.fail(`cannot split ${x} into ${sizes.join(" + ")}`);
-  const outputs = sizes.map((size) => ({ dtype: x.dtype, shape: [...x.shape.slice(0, -1), size] }));
-  return graph.emit("Split", [x, graph.constant("int64", [...sizes])], outputs, { axis: -1 });
+  if (x.dim(axis) !== total) graph.fail(`cannot split ${x} into ${sizes.join(" + ")}`);
+  const outputs = sizes.map((size) => ({ dtype: x.dtype, shape: x.shape.with(axis, size) }));
+  return graph.emit("Split", [x, graph.constant("int64", [...sizes])], outputs, { axis });
 }
 
 /** The elements start..end-1 of the last axis. */
@@ -30,16 +30,17 @@ export function sliceLast(x: Value, start: number, end: number): Value {
   return graph.emit("Slice", inputs, [{ dtype: x.dtype, shape: [...x.shape.slice(0, -1), end - start] }])[0]!;
 }
 
-/** Values side by side along the last axis. */
-export function concatLast(values: readonly Value[]): Value {
+/** Values side by side along an axis, the last one by default. */
+export function concat(values: readonly Value[], axis?: number): Value {
   const [first] = values as [Value, ...Value[]];
   const graph: Graph = first.graph;
-  const sizes = values.map((value) => value.dim(-1));
+  const along = axis ?? first.rank - 1;
+  const sizes = values.map((value) => value.dim(along));
   if (sizes.some((size) => typeof size !== "number"))
     graph.fail(`cannot join ${values.join(", ")}: a size is not known`);
-  const last = (sizes as number[]).reduce((sum, size) => sum + size, 0);
-  const output = { dtype: first.dtype, shape: [...first.shape.slice(0, -1), last] };
-  return graph.emit("Concat", [...values], [output], { axis: -1 })[0]!;
+  const total = (sizes as number[]).reduce((sum, size) => sum + size, 0);
+  const output = { dtype: first.dtype, shape: first.shape.with(along, total) };
+  return graph.emit("Concat", [...values], [output], { axis: along })[0]!;
 }
 
 /** Zeros appended to the last axis until it is `size` long. */
