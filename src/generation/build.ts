@@ -1,5 +1,10 @@
 import { InputError } from "../errors.ts";
 import { tokenId, tokenIds } from "./checks.ts";
+import {
+  GrammarCompleteCriteria,
+  GrammarConstrainedLogitsProcessor,
+  type GrammarConstraintOptions,
+} from "./constraints/processor.ts";
 import type { GenerationConfig } from "./generation-config.ts";
 import { type LogitsProcessorCall, LogitsProcessorList } from "./logits-processors/base.ts";
 import { NoBadWordsLogitsProcessor, SequenceBiasLogitsProcessor } from "./logits-processors/bias.ts";
@@ -56,6 +61,8 @@ export interface BuildContext {
   readonly prompts: readonly bigint[][];
   /** Rows for each prompt. */
   readonly copies: number;
+  /** What the texts must keep to, if anything. */
+  readonly constraint?: GrammarConstraintOptions | undefined;
 }
 
 /** The processors that a configuration asks for, in HF's order, the call's own before the warpers. */
@@ -73,7 +80,7 @@ export function buildProcessors(
 
 function scoreProcessors(
   config: GenerationConfig,
-  { promptLength, maxLength, eos, prompts, copies }: BuildContext,
+  { promptLength, maxLength, eos, prompts, copies, constraint }: BuildContext,
   allowed: PrefixAllowedTokensFn | undefined,
 ): LogitsProcessorCall[] {
   const built: LogitsProcessorCall[] = [];
@@ -120,6 +127,8 @@ function scoreProcessors(
     const begin = promptLength > 1 || config.forced_bos_token_id === null ? promptLength : promptLength + 1;
     built.push(new SuppressTokensAtBeginLogitsProcessor(config.begin_suppress_tokens, begin));
   }
+  // Last, as it wins where the others leave nothing that it allows.
+  if (constraint !== undefined) built.push(new GrammarConstrainedLogitsProcessor(constraint));
   return built;
 }
 
@@ -142,7 +151,7 @@ function samplingWarpers(config: GenerationConfig, { eos }: BuildContext): Logit
 /** The criteria that a configuration asks for, and the call's own. */
 export function buildCriteria(
   config: GenerationConfig,
-  { maxLength, eos }: BuildContext,
+  { maxLength, eos, constraint }: BuildContext,
   tokenizer: TokenDecoder | undefined,
   custom: Iterable<StoppingCriteriaCall>,
 ): StoppingCriteriaList {
@@ -157,6 +166,7 @@ export function buildCriteria(
     built.push(new StopStringCriteria(tokenizer, config.stop_strings));
   }
   if (eos.length > 0) built.push(new EosTokenCriteria(eos));
+  else if (constraint !== undefined) built.push(new GrammarCompleteCriteria(constraint));
   return new StoppingCriteriaList(mergeCustom(built, custom));
 }
 

@@ -5,6 +5,8 @@ import { type BuildContext, buildCriteria, buildProcessors } from "./build.ts";
 import type { CacheEntries } from "./cache.ts";
 import type { LegacyCache } from "./cache-tensors.ts";
 import { tokenId, tokenIds } from "./checks.ts";
+import { CONSTRAINT_OPTION_NAMES, type ConstraintOptions } from "./constraints/constraint.ts";
+import { grammarConstraint } from "./constraints/processor.ts";
 import type { CacheWish, Decoder, DecoderCache } from "./decoder.ts";
 import { DecoderRows } from "./decoder-rows.ts";
 import { GenerationConfig, type GenerationOptions, resolveConfig } from "./generation-config.ts";
@@ -24,7 +26,7 @@ import { tokenLoop } from "./token-loop.ts";
 import { warnings } from "./warnings.ts";
 
 /** What generate takes: inputs, the fields of a GenerationConfig, and what follows. */
-export interface GenerateOptions extends GenerationOptions {
+export interface GenerateOptions extends GenerationOptions, ConstraintOptions {
   /** [batch, length]. Without it generation starts from bos_token_id. */
   input_ids?: IdsInput | null | undefined;
   /** HF's other name of input_ids. */
@@ -41,7 +43,7 @@ export interface GenerateOptions extends GenerationOptions {
   stopping_criteria?: StoppingCriteriaCall | Iterable<StoppingCriteriaCall> | null | undefined;
   prefix_allowed_tokens_fn?: PrefixAllowedTokensFn | null | undefined;
   streamer?: BaseStreamer | null | undefined;
-  /** For stop_strings, where the model has none of its own. */
+  /** For stop_strings and constraints, where the model has none of its own. */
   tokenizer?: TokenDecoder | null | undefined;
   /** A smaller model with the same vocabulary, whose guesses save runs of this one. */
   assistant_model?: AssistantModel | null | undefined;
@@ -81,6 +83,7 @@ export const CALL_OPTION_NAMES: readonly string[] = [
   "tokenizer",
   "assistant_model",
   "signal",
+  ...CONSTRAINT_OPTION_NAMES,
 ];
 
 const UNSUPPORTED: readonly string[] = [
@@ -162,9 +165,21 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
     (context.warn ?? defaultWarn)(message);
   }
   const streamer = checkedStreamer(options.streamer ?? undefined, beams);
-  const build: BuildContext = { promptLength: prompt.length, maxLength, eos, prompts: prompt.rows, copies };
   const positions = capacity(config, prompt.length, maxLength);
   const tokenizer = options.tokenizer ?? context.tokenizer;
+  const build: BuildContext = {
+    promptLength: prompt.length,
+    maxLength,
+    eos,
+    prompts: prompt.rows,
+    copies,
+    constraint: grammarConstraint(options, {
+      tokenizer,
+      prompt_length: prompt.length,
+      max_length: maxLength,
+      eos_token_id: eos,
+    }),
+  };
   const record = new Recorder(config);
   const seed = config.seed ?? randomSeed();
   const signal = options.signal ?? undefined;

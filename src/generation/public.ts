@@ -16,6 +16,12 @@ export {
   type ChatSessionOptions,
   type ChatTokenizer,
 } from "./chat-session.ts";
+export type { ConstraintOptions, ResponseFormat } from "./constraints/constraint.ts";
+export {
+  GrammarConstrainedLogitsProcessor,
+  type GrammarConstraintOptions,
+} from "./constraints/processor.ts";
+export type { ConstraintTokenizer } from "./constraints/vocabulary.ts";
 export type { Decoder, DecoderCache, DecoderStep } from "./decoder.ts";
 export {
   type GenerateContext,

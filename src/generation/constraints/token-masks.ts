@@ -1,0 +1,140 @@
+import { type Automaton, DEAD } from "./automaton.ts";
+import type { Expression } from "./expressions.ts";
+import type { Vocabulary } from "./vocabulary.ts";
+
+/** Tokens that may follow a state. */
+export interface TokenMask {
+  /** Bit `id & 31` of word `id >> 5` for each. */
+  readonly bits: Uint32Array;
+  readonly empty: boolean;
+  /** The most tokens that the text may still need after one of them, as far as is certain. */
+  readonly worst: number;
+}
+
+/** What a lexeme alone allows. */
+interface LexemeMask {
+  readonly bits: Uint32Array;
+  readonly worst: number;
+  /** Nodes of the vocabulary's trie at which the lexeme may be complete while tokens go on. */
+  readonly exits: readonly number[];
+}
+
+/** Masks and lexemes kept: at 32 KB each for Gemma's vocabulary, 16 MB. */
+const KEPT = 256;
+
+/**
+ * Finds the tokens that a state allows by walking the vocabulary's trie, and keeps what it finds. Most of the trie
+ * is passed over at once; only where nearly all tokens are allowed, inside strings, does a walk take milliseconds.
+ * There it is done once for the string, and for each place that has one only the tokens that reach beyond its end
+ * are looked at again.
+ */
+export class TokenMasks {
+  readonly automaton: Automaton;
+  readonly vocabulary: Vocabulary;
+  readonly #masks = new Map<number, TokenMask>();
+  readonly #lexemes = new Map<number, LexemeMask>();
+  /** The states on the way to the current node, by depth. */
+  readonly #path: Int32Array;
+
+  constructor(automaton: Automaton, vocabulary: Vocabulary) {
+    this.automaton = automaton;
+    this.vocabulary = vocabulary;
+    this.#path = new Int32Array(vocabulary.longest + 1);
+  }
+
+  /**
+   * The tokens that may follow. With `left` tokens to write in all, only those after which the text can still be
+   * completed in time; all of them if even the shortest way is too long.
+   */
+  allowed(state: number, left: number = Number.POSITIVE_INFINITY): TokenMask {
+    const all = kept(this.#masks, state, () => this.#compute(state, Number.POSITIVE_INFINITY));
+    if (all.worst < left || this.automaton.shortest[state]! > left) return all;
+    const some = this.#compute(state, left - 1);
+    return some.empty ? all : some;
+  }
+
+  #compute(state: number, limit: number): TokenMask {
+    const { automaton, vocabulary } = this;
+    const { lexeme, rest } = split(automaton.expressionOf(state), automaton.expressions.epsilon);
+    const restState = automaton.stateOf(rest);
+    const after = rest.shortest;
+    const known = lexeme && this.#lexeme(lexeme);
+    if (known === undefined || known.worst + after > limit) {
+      const bits = new Uint32Array((vocabulary.size + 31) >> 5);
+      const worst = this.#walk(bits, state, 0, vocabulary.label.length, limit);
+      return { bits, worst, empty: bits.every((word) => word === 0) };
+    }
+    const bits = known.bits.slice();
+    let worst = known.worst + after;
+    for (const node of known.exits) {
+      worst = Math.max(worst, this.#walk(bits, restState, node + 1, vocabulary.after[node]!, limit));
+    }
+    return { bits, worst, empty: bits.every((word) => word === 0) };
+  }
+
+  #lexeme(lexeme: Expression): LexemeMask {
+    const { automaton, vocabulary } = this;
+    const state = automaton.stateOf(automaton.expressions.unbounded(lexeme, vocabulary.longest));
+    return kept(this.#lexemes, state, () => {
+      const bits = new Uint32Array((vocabulary.size + 31) >> 5);
+      const exits: number[] = [];
+      const all = vocabulary.label.length;
+      const worst = this.#walk(bits, state, 0, all, Number.POSITIVE_INFINITY, exits);
+      return { bits, worst, exits };
+    });
+  }
+
+  /**
+   * Walks the nodes `from` to `to`, all below one node at which the state is `start`; sets the bits of tokens after
+   * which at most `limit` more are needed, and returns the largest such number.
+   */
+  #walk(bits: Uint32Array, start: number, from: number, to: number, limit: number, exits?: number[]): number {
+    if (from >= to) return 0;
+    const { automaton } = this;
+    const { label, depth, after, first, ids } = this.vocabulary;
+    const { classOf, classes } = automaton;
+    const path = this.#path;
+    let { table, shortest } = automaton;
+    let worst = 0;
+    path[depth[from]!] = start;
+    for (let node = from; node < to; ) {
+      const at = path[depth[node]!]!;
+      let next = table[at * classes + classOf[label[node]!]!]!;
+      if (next < 0) {
+        next = automaton.next(at, label[node]!);
+        ({ table, shortest } = automaton);
+      }
+      if (next === DEAD) {
+        node = after[node]!;
+        continue;
+      }
+      const [token, end] = [first[node]!, first[node + 1]!];
+      const needed = shortest[next]!;
+      if (token < end && needed <= limit) {
+        if (needed > worst) worst = needed;
+        for (let i = token; i < end; i++) bits[ids[i]! >> 5]! |= 1 << (ids[i]! & 31);
+      }
+      if (exits !== undefined && automaton.nullable[next] === 1 && node + 1 < after[node]!) exits.push(node);
+      path[depth[node]! + 1] = next;
+      node++;
+    }
+    return worst;
+  }
+}
+
+/** A lexeme at the beginning of an expression, and what follows it. */
+function split(e: Expression, epsilon: Expression): { lexeme: Expression | undefined; rest: Expression } {
+  if (e.kind === "lexeme") return { lexeme: e, rest: epsilon };
+  if (e.kind === "seq" && e.left.kind === "lexeme" && !e.left.nullable)
+    return { lexeme: e.left, rest: e.right };
+  return { lexeme: undefined, rest: epsilon };
+}
+
+/** A value from a map in which the least recently used ones make room. */
+function kept<T>(map: Map<number, T>, key: number, make: () => T): T {
+  const value = map.get(key) ?? make();
+  map.delete(key);
+  map.set(key, value);
+  if (map.size > KEPT) map.delete(map.keys().next().value!);
+  return value;
+}
