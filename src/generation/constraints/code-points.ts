@@ -68,13 +68,15 @@ function byLeadByte(
   prefix: number,
   following: number,
 ): Expression {
-  const leads = new Map<Expression, Set<number>>();
+  const values = new Set<number>();
   for (const [low, high] of ranges) {
-    for (let lead = low >> (6 * following); lead <= high >> (6 * following); lead++) {
-      const rest = following === 0 ? expressions.epsilon : restOf(expressions, ranges, lead, following);
-      if (!leads.has(rest)) leads.set(rest, new Set());
-      leads.get(rest)!.add(prefix | lead);
-    }
+    for (let value = low >> (6 * following); value <= high >> (6 * following); value++) values.add(value);
+  }
+  const leads = new Map<Expression, Set<number>>();
+  for (const value of values) {
+    const rest = following === 0 ? expressions.epsilon : restOf(expressions, ranges, value, following);
+    if (!leads.has(rest)) leads.set(rest, new Set());
+    leads.get(rest)!.add(prefix | value);
   }
   return expressions.alt(
     [...leads].map(([rest, bytes]) =>

@@ -41,8 +41,6 @@ export interface ConstraintSource {
 const MAX_SCHEMA_LENGTH = 1_000_000;
 /** Compiled constraints kept for a tokenizer, with what was found out while generating. */
 const KEPT = 4;
-/** Those that have grown beyond so many expressions are not kept. */
-const KEPT_SIZE = 100_000;
 
 /** The constraint of a call, if it has one. */
 export function constraintSource(options: ConstraintOptions): ConstraintSource | undefined {
@@ -138,7 +136,7 @@ export function compileConstraint(source: ConstraintSource, tokenizer: Constrain
   const { vocabulary, compiled } = known;
   const kept = compiled.get(source.key);
   compiled.delete(source.key);
-  const fresh = kept === undefined || kept.automaton.expressions.size > KEPT_SIZE;
+  const fresh = kept === undefined || kept.automaton.expressions.worn;
   const masks = fresh ? compile(source, vocabulary) : kept;
   compiled.set(source.key, masks);
   if (compiled.size > KEPT) compiled.delete(compiled.keys().next().value!);

@@ -3,8 +3,8 @@ import { type ByteClasses, ByteClassifier } from "./byte-classes.ts";
 
 /** Expressions that one constraint may have, those met while generating included: about 100 MB. */
 const MAX_EXPRESSIONS = 400_000;
-/** Operands looked at in all: a few seconds of work for an expression that is much larger than it looks. */
-const MAX_WORK = 30_000_000;
+/** Operands looked at in all: a few seconds for an expression whose states are much larger than it looks. */
+const MAX_WORK = 10_000_000;
 /** Steps of the search for the shortest text that two expressions share. */
 const MAX_SEARCH = 20_000;
 /** Longer literals are cut up: their remainders are kept, which would cost the square of the length. */
@@ -71,9 +71,9 @@ export class Expressions {
     this.anything = this.#make("*", { kind: "anything" }, true, () => 0);
   }
 
-  /** Expressions made so far. */
-  get size(): number {
-    return this.#all.length;
+  /** Whether so much of the limits is used up that other texts had better begin with a fresh one. */
+  get worn(): boolean {
+    return this.#all.length > MAX_EXPRESSIONS / 4 || this.#work > MAX_WORK / 4;
   }
 
   /** Bytes that no expression tells apart. Derivatives never add to them. */
@@ -184,10 +184,8 @@ export class Expressions {
         return e.set[byte] === 1 ? this.epsilon : this.empty;
       case "literal":
         return e.text.charCodeAt(0) === byte ? this.literal(e.text.slice(1)) : this.empty;
-      case "seq": {
-        const here = this.#pair(this.derive(e.left, byte), e.right);
-        return e.left.nullable ? this.alt([here, this.derive(e.right, byte)]) : here;
-      }
+      case "seq":
+        return this.#deriveSeq(e, byte);
       case "alt":
         this.#spend(e.members.length);
         return this.alt(e.members.map((member) => this.derive(member, byte)));
@@ -205,6 +203,18 @@ export class Expressions {
       case "rule":
         return this.derive(this.#rules.get(e.name)!, byte);
     }
+  }
+
+  /** A loop, as a chain of parts that may all be empty can be long. */
+  #deriveSeq(e: Expression, byte: number): Expression {
+    const options: Expression[] = [];
+    let rest = e;
+    while (rest.kind === "seq") {
+      options.push(this.#pair(this.derive(rest.left, byte), rest.right));
+      if (!rest.left.nullable) return this.alt(options);
+      rest = rest.right;
+    }
+    return this.alt([...options, this.derive(rest, byte)]);
   }
 
   /**
@@ -271,18 +281,26 @@ export class Expressions {
 
   /** Joins literals, which derivatives must not do: a joined one might take more tokens than its parts. */
   #joined(left: Expression, right: Expression): Expression {
-    const [next, rest] = right.kind === "seq" ? [right.left, right.right] : [right, this.epsilon];
-    if (left.kind === "seq") return this.#joined(left.left, this.#joined(left.right, right));
-    if (left.kind !== "literal" || next.kind !== "literal") return this.#pair(left, right);
-    if (left.text.length + next.text.length > LITERAL_LENGTH) return this.#pair(left, right);
-    return this.#pair(this.literal(left.text + next.text), rest);
+    if (right === this.epsilon) return left;
+    return links(left).reduceRight((rest, part) => {
+      const next = rest.kind === "seq" ? rest.left : rest;
+      if (part.kind !== "literal" || next.kind !== "literal") return this.#link(part, rest);
+      if (part.text.length + next.text.length > LITERAL_LENGTH) return this.#link(part, rest);
+      const joined = this.literal(part.text + next.text);
+      return rest.kind === "seq" ? this.#link(joined, rest.right) : joined;
+    }, right);
   }
 
   #pair(left: Expression, right: Expression): Expression {
+    if (right === this.epsilon) return left;
+    return links(left).reduceRight((rest, part) => this.#link(part, rest), right);
+  }
+
+  /** `left` is no sequence itself: sequences are chains to the right. */
+  #link(left: Expression, right: Expression): Expression {
     if (left === this.empty || right === this.empty) return this.empty;
     if (left === this.epsilon) return right;
     if (right === this.epsilon) return left;
-    if (left.kind === "seq") return this.#pair(left.left, this.#pair(left.right, right));
     return this.#make(
       `S${left.id},${right.id}`,
       { kind: "seq", left, right },
@@ -381,6 +399,14 @@ export class Expressions {
       if (at.shortest === UNKNOWN) at.shortest = best.total - found.get(at)!.depth;
     }
   }
+}
+
+/** The parts of a sequence. */
+function links(e: Expression): Expression[] {
+  const parts: Expression[] = [];
+  let rest = e;
+  for (; rest.kind === "seq"; rest = rest.right) parts.push(rest.left);
+  return [...parts, rest];
 }
 
 /** A text's UTF-8, one character for each byte. */

@@ -35,7 +35,8 @@ export function boundedNumber(json: JsonText, { least, most, integer }: NumberBo
 }
 
 function between(json: JsonText, from: Magnitude, to: Magnitude | undefined, integer: boolean): Expression {
-  const digits = Math.max(DIGITS, from.whole.length, from.fraction.length + 1, to?.fraction.length ?? 0);
+  const lengths = [from, to].flatMap((one) => (one ? [one.whole.length, one.fraction.length + 1] : []));
+  const digits = Math.max(DIGITS, ...lengths);
   const writer = new Decimals(json, digits, integer);
   const above = writer.atLeast(from);
   return to === undefined ? above : json.expressions.and(above, writer.atMost(to));
@@ -70,10 +71,7 @@ class Decimals {
 
   atLeast({ whole, fraction, exclusive }: Magnitude): Expression {
     const { seq, alt, literal } = bound(this.#json.expressions);
-    const longer = seq(
-      this.#json.digits("1", "9"),
-      this.#some(whole.length, Math.max(this.#digits, whole.length) - 1),
-    );
+    const longer = seq(this.#json.digits("1", "9"), this.#some(whole.length, this.#digits - 1));
     const larger = this.#differing(whole, (digit) => this.#range(digit + 1, 9), true);
     return alt(
       seq(alt(longer, larger), this.#anyFraction()),

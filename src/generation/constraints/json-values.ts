@@ -104,7 +104,7 @@ export class TypedValues {
 
   #object(keywords: Keywords, path: string): Expression {
     const { expressions, space, comma, colon } = this.#json;
-    const { seq, alt, text, repeat, optional } = bound(expressions);
+    const { seq, text, repeat, optional } = bound(expressions);
     const properties = (keywords.properties ?? {}) as Readonly<Record<string, Schema>>;
     const required = new Set((keywords.required ?? []) as string[]);
     const names = [...new Set([...Object.keys(properties), ...required])];
@@ -113,18 +113,20 @@ export class TypedValues {
       mayHaveOthers === false
         ? expressions.empty
         : seq(this.#otherKey(names), colon, this.#compile(mayHaveOthers, `${path}/additionalProperties`));
-    // From the last property to the first: what may follow where none came before, and where one did.
+    // From the last property to the first: what may follow once there is one before.
     let next = repeat(seq(space, comma, other), 0, Number.POSITIVE_INFINITY);
-    let first = optional(seq(other, next));
-    for (const name of names.reverse()) {
+    // What an object may begin with: any property before the first required one, or that one.
+    let first = [seq(other, next), expressions.epsilon];
+    for (const name of names.toReversed()) {
       const schema = saidOf(name, properties, keywords) ?? true;
       const value = this.#compile(schema, `${path}/properties/${escaped(name)}`);
-      const here = seq(text(JSON.stringify(name)), colon, value, next);
+      const here = seq(text(JSON.stringify(name)), colon, value);
       const after = seq(space, comma, here);
-      first = required.has(name) ? here : alt(here, first);
-      next = required.has(name) ? after : alt(after, next);
+      if (required.has(name)) first = [];
+      first.push(seq(here, next));
+      next = seq(required.has(name) ? after : optional(after), next);
     }
-    return this.#json.enclosed("{", first, "}", false);
+    return this.#json.enclosed("{", expressions.alt(first), "}", false);
   }
 
   /** A key that is none of `names`. */

@@ -14,29 +14,35 @@ export interface RegexContext {
 
 /** The texts that a pattern matches. ^ and $ may stand where the text begins and ends, as in `^(a|b)$` or `^a|b$`. */
 export function regexExpression(regex: Regex, context: RegexContext): Expression {
-  return outer(regex, context, true, true);
+  return outer(regex, context, "open", "open");
 }
 
-/** A part at the text's edges: `first` and `last` say at which. */
-function outer(regex: Regex, context: RegexContext, first: boolean, last: boolean): Expression {
+/** Where a side of a part lies: within the text, at its edge with anything between, or right at its edge. */
+type Side = "within" | "open" | "tied";
+
+/** A part that may lie at the text's edges. */
+function outer(regex: Regex, context: RegexContext, left: Side, right: Side): Expression {
   const { expressions, around } = context;
+  const edge = (side: Side): Expression => (side === "open" ? around : expressions.epsilon);
   if (regex.type === "alt") {
-    return expressions.alt(regex.items.map((item) => outer(item, context, first, last)));
+    return expressions.alt(regex.items.map((item) => outer(item, context, left, right)));
   }
-  if (regex.type !== "seq") {
-    const edge = (open: boolean): Expression => (open ? around : expressions.epsilon);
-    return expressions.seq(edge(first), inner(regex, context), edge(last));
+  const items = regex.type === "seq" ? regex.items : [regex];
+  if (left !== "within" && items[0]?.type === "start") {
+    return outer({ type: "seq", items: items.slice(1) }, context, "tied", right);
   }
-  let items = regex.items;
-  const [starts, ends] = [first && items[0]?.type === "start", last && items.at(-1)?.type === "end"];
-  items = items.slice(starts ? 1 : 0, ends ? -1 : items.length);
-  const [openStart, openEnd] = [first && !starts, last && !ends];
-  if (items.length === 0) return openStart || openEnd ? around : expressions.epsilon;
-  if (items.length === 1) return outer(items[0]!, context, openStart, openEnd);
+  if (right !== "within" && items.at(-1)?.type === "end") {
+    return outer({ type: "seq", items: items.slice(0, -1) }, context, left, "tied");
+  }
+  if (items.length === 0) return left === "open" || right === "open" ? around : expressions.epsilon;
+  if (items.length === 1) {
+    if (regex.type === "seq") return outer(items[0]!, context, left, right);
+    return expressions.seq(edge(left), inner(regex, context), edge(right));
+  }
   return expressions.seq(
-    outer(items[0]!, context, openStart, false),
+    outer(items[0]!, context, left, "within"),
     ...items.slice(1, -1).map((item) => inner(item, context)),
-    outer(items.at(-1)!, context, false, openEnd),
+    outer(items.at(-1)!, context, "within", right),
   );
 }
 

@@ -47,29 +47,39 @@ export class TokenMasks {
    * completed in time; all of them if even the shortest way is too long.
    */
   allowed(state: number, left: number = Number.POSITIVE_INFINITY): TokenMask {
-    const all = kept(this.#masks, state, () => this.#compute(state, Number.POSITIVE_INFINITY));
+    const same = this.#uncounted(state);
+    const all = kept(this.#masks, same, () => this.#compute(same, Number.POSITIVE_INFINITY));
     if (all.worst < left || this.automaton.shortest[state]! > left) return all;
-    const some = this.#compute(state, left - 1);
+    const some = this.#compute(same, left - 1);
     return some.empty ? all : some;
+  }
+
+  /** A state that allows the same tokens as others, which differ in counts beyond the length of any token. */
+  #uncounted(state: number): number {
+    const { automaton, vocabulary } = this;
+    const e = automaton.expressionOf(state);
+    return e.kind === "lexeme"
+      ? automaton.stateOf(automaton.expressions.unbounded(e, vocabulary.longest))
+      : state;
   }
 
   #compute(state: number, limit: number): TokenMask {
     const { automaton, vocabulary } = this;
-    const { lexeme, rest } = split(automaton.expressionOf(state), automaton.expressions.epsilon);
-    const restState = automaton.stateOf(rest);
-    const after = rest.shortest;
-    const known = lexeme && this.#lexeme(lexeme);
-    if (known === undefined || known.worst + after > limit) {
+    const e = automaton.expressionOf(state);
+    const begun = e.kind === "seq" && e.left.kind === "lexeme" && !e.left.nullable ? e : undefined;
+    const known = begun && this.#lexeme(begun.left);
+    if (known === undefined || known.worst + begun!.right.shortest > limit) {
       const bits = new Uint32Array((vocabulary.size + 31) >> 5);
       const worst = this.#walk(bits, state, 0, vocabulary.label.length, limit);
       return { bits, worst, empty: bits.every((word) => word === 0) };
     }
+    const rest = automaton.stateOf(begun!.right);
     const bits = known.bits.slice();
-    let worst = known.worst + after;
+    let worst = known.worst + begun!.right.shortest;
     for (const node of known.exits) {
-      worst = Math.max(worst, this.#walk(bits, restState, node + 1, vocabulary.after[node]!, limit));
+      worst = Math.max(worst, this.#walk(bits, rest, node + 1, vocabulary.after[node]!, limit));
     }
-    return { bits, worst, empty: bits.every((word) => word === 0) };
+    return { bits, worst, empty: false };
   }
 
   #lexeme(lexeme: Expression): LexemeMask {
@@ -120,14 +130,6 @@ export class TokenMasks {
     }
     return worst;
   }
-}
-
-/** A lexeme at the beginning of an expression, and what follows it. */
-function split(e: Expression, epsilon: Expression): { lexeme: Expression | undefined; rest: Expression } {
-  if (e.kind === "lexeme") return { lexeme: e, rest: epsilon };
-  if (e.kind === "seq" && e.left.kind === "lexeme" && !e.left.nullable)
-    return { lexeme: e.left, rest: e.right };
-  return { lexeme: undefined, rest: epsilon };
 }
 
 /** A value from a map in which the least recently used ones make room. */
