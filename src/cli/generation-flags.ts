@@ -1,4 +1,5 @@
-import type { Command } from "commander";
+import { readFileSync } from "node:fs";
+import { type Command, InvalidArgumentError } from "commander";
 import { anyNumber, positiveInteger, wholeNumber } from "./model-flags.ts";
 
 /** Flags named after the options of `generate`. */
@@ -20,6 +21,8 @@ export interface GenerationFlags {
   readonly promptLookup?: number;
   /** Loaded by the command. */
   readonly assistant?: string;
+  readonly jsonSchema?: string;
+  readonly regex?: string;
 }
 
 /** What is generated where nothing says how much. */
@@ -64,7 +67,19 @@ export function addGenerationFlags(command: Command, newTokens: number = DEFAULT
       "guess so many tokens ahead where the text repeats itself: the same text, sooner",
       positiveInteger,
     )
-    .option("--assistant <model>", "a smaller model with the same vocabulary that guesses ahead");
+    .option("--assistant <model>", "a smaller model with the same vocabulary that guesses ahead")
+    .option("--json-schema <file or JSON>", "write JSON that satisfies this schema; {} for any", schemaText)
+    .option("--regex <pattern>", "write a text that matches as a whole");
+}
+
+/** A schema as it stands in the argument, or in the file that this names. */
+function schemaText(argument: string): string {
+  if (/^\s*(\{|true\s*$)/.test(argument)) return argument;
+  try {
+    return readFileSync(argument, "utf8");
+  } catch (error) {
+    throw new InvalidArgumentError(`neither JSON nor a file that can be read (${(error as Error).message})`);
+  }
 }
 
 /** The flags as options of `generate`. */
@@ -88,6 +103,8 @@ export function generationOptions(
     stop_strings: flags.stop,
     eos_token_id: flags.ignoreEos === true ? [] : undefined,
     prompt_lookup_num_tokens: flags.promptLookup,
+    json_schema: flags.jsonSchema,
+    regex: flags.regex,
   };
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   return SAMPLING_OPTIONS.some((name) => name in given) ? { do_sample: true, ...given } : given;

@@ -1,5 +1,5 @@
 import { type SpawnSyncReturns, spawnSync } from "node:child_process";
-import { cpSync, mkdtempSync, rmSync, truncateSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -88,6 +88,29 @@ describe("lapidary", () => {
     expect(sample("1")).toBe(sample("1"));
     expect(sample("1")).not.toBe(sample("2"));
     expect(lapidary(["run", "--model", TINY, ...GREEDY, "--num-beams", "3", "Hello"]).status).toBe(0);
+  });
+
+  it("keeps to a schema, from a file or as an argument, and to a pattern", () => {
+    const schema = {
+      type: "object",
+      properties: { n: { type: "integer" }, s: { type: "string" } },
+      required: ["n", "s"],
+    };
+    const file = join(folder, "schema.json");
+    writeFileSync(file, JSON.stringify(schema));
+    const constrained = (...flags: string[]): string =>
+      lapidary(["run", "--model", TINY, "--raw", "--seed", "4", "-n", "40", ...flags, "Hello"]).stdout;
+    const text = constrained("--json-schema", file);
+    expect(JSON.parse(text)).toEqual({ n: expect.any(Number), s: expect.any(String) });
+    expect(constrained("--json-schema", JSON.stringify(schema))).toBe(text);
+    expect(constrained("--regex", "[a-f]{4}-\\d+")).toMatch(/^[a-f]{4}-\d+\n$/);
+    const missing = lapidary(["run", "--model", TINY, "--json-schema", "none.json", "Hello"]);
+    expect([missing.status, missing.stderr]).toEqual([2, expect.stringContaining("neither JSON nor a file")]);
+    const wrong = lapidary(["run", "--model", TINY, "--json-schema", '{"not": {}}', "Hello"]);
+    expect([wrong.status, wrong.stderr]).toEqual([
+      2,
+      expect.stringContaining('the keyword "not" isn\'t supported'),
+    ]);
   });
 
   it("says with --device 0 that there is no accelerator, and runs", () => {

@@ -12,11 +12,18 @@ export interface TokenMask {
 }
 
 /** What a lexeme alone allows. */
-interface LexemeMask {
+interface LexemeMask extends LexemeParts {
   readonly bits: Uint32Array;
   readonly worst: number;
+}
+
+interface LexemeParts {
   /** Nodes of the vocabulary's trie at which the lexeme may be complete while tokens go on. */
-  readonly exits: readonly number[];
+  readonly exits: number[];
+  /** Tokens that take the end further away than `near`, and how far: `\\u`, the first bytes of a character. */
+  readonly detours: { readonly id: number; readonly needed: number }[];
+  /** Tokens that the lexeme needs before any of its tokens. */
+  readonly near: number;
 }
 
 /** Masks and lexemes kept: at 32 KB each for Gemma's vocabulary, 16 MB. */
@@ -68,18 +75,22 @@ export class TokenMasks {
     const e = automaton.expressionOf(state);
     const begun = e.kind === "seq" && e.left.kind === "lexeme" && !e.left.nullable ? e : undefined;
     const known = begun && this.#lexeme(begun.left);
-    if (known === undefined || known.worst + begun!.right.shortest > limit) {
+    const after = begun?.right.shortest ?? 0;
+    if (known === undefined || known.near + after > limit) {
       const bits = new Uint32Array((vocabulary.size + 31) >> 5);
       const worst = this.#walk(bits, state, 0, vocabulary.label.length, limit);
       return { bits, worst, empty: bits.every((word) => word === 0) };
     }
     const rest = automaton.stateOf(begun!.right);
     const bits = known.bits.slice();
-    let worst = known.worst + begun!.right.shortest;
+    for (const { id, needed } of known.detours) {
+      if (needed + after > limit) bits[id >> 5]! &= ~(1 << (id & 31));
+    }
+    let worst = known.worst + after;
     for (const node of known.exits) {
       worst = Math.max(worst, this.#walk(bits, rest, node + 1, vocabulary.after[node]!, limit));
     }
-    return { bits, worst, empty: false };
+    return { bits, worst, empty: bits.every((word) => word === 0) };
   }
 
   #lexeme(lexeme: Expression): LexemeMask {
@@ -87,10 +98,9 @@ export class TokenMasks {
     const state = automaton.stateOf(automaton.expressions.unbounded(lexeme, vocabulary.longest));
     return kept(this.#lexemes, state, () => {
       const bits = new Uint32Array((vocabulary.size + 31) >> 5);
-      const exits: number[] = [];
-      const all = vocabulary.label.length;
-      const worst = this.#walk(bits, state, 0, all, Number.POSITIVE_INFINITY, exits);
-      return { bits, worst, exits };
+      const parts: LexemeParts = { exits: [], detours: [], near: lexeme.shortest };
+      const worst = this.#walk(bits, state, 0, vocabulary.label.length, Number.POSITIVE_INFINITY, parts);
+      return { ...parts, bits, worst };
     });
   }
 
@@ -98,7 +108,14 @@ export class TokenMasks {
    * Walks the nodes `from` to `to`, all below one node at which the state is `start`; sets the bits of tokens after
    * which at most `limit` more are needed, and returns the largest such number.
    */
-  #walk(bits: Uint32Array, start: number, from: number, to: number, limit: number, exits?: number[]): number {
+  #walk(
+    bits: Uint32Array,
+    start: number,
+    from: number,
+    to: number,
+    limit: number,
+    parts?: LexemeParts,
+  ): number {
     if (from >= to) return 0;
     const { automaton } = this;
     const { label, depth, after, first, ids } = this.vocabulary;
@@ -123,8 +140,13 @@ export class TokenMasks {
       if (token < end && needed <= limit) {
         if (needed > worst) worst = needed;
         for (let i = token; i < end; i++) bits[ids[i]! >> 5]! |= 1 << (ids[i]! & 31);
+        if (parts !== undefined && needed > parts.near) {
+          for (let i = token; i < end; i++) parts.detours.push({ id: ids[i]!, needed });
+        }
       }
-      if (exits !== undefined && automaton.nullable[next] === 1 && node + 1 < after[node]!) exits.push(node);
+      if (parts !== undefined && automaton.nullable[next] === 1 && node + 1 < after[node]!) {
+        parts.exits.push(node);
+      }
       path[depth[node]! + 1] = next;
       node++;
     }
