@@ -4,10 +4,16 @@ import { Automaton } from "./automaton.ts";
 import { utf8 } from "./code-points.ts";
 import { type Expression, Expressions } from "./expressions.ts";
 import { jsonSchemaExpression } from "./json-schema.ts";
-import { regexExpression } from "./regex.ts";
+import { regexExpression, remembering } from "./regex.ts";
 import { parseRegex } from "./regex-parser.ts";
 import { TokenMasks } from "./token-masks.ts";
 import { type ConstraintTokenizer, Vocabulary } from "./vocabulary.ts";
+
+/**
+ * Constraints on the text: from an option to an expression (json-schema.ts, regex.ts), from that to states
+ * (automaton.ts) and to the tokens that each allows (token-masks.ts). Own code, since the published libraries for
+ * Node don't load there, take seconds for a vocabulary of Gemma's size, or pass over keywords: docs/constrained.md.
+ */
 
 /** OpenAI's way to ask for JSON. */
 export type ResponseFormat =
@@ -71,7 +77,7 @@ function regexSource(value: unknown): ConstraintSource {
     compile: (expressions) => {
       const root = regexExpression(parseRegex(source, option, dotAll), {
         expressions,
-        character: (set) => utf8(expressions, set),
+        character: remembering((set) => utf8(expressions, set)),
         around: expressions.epsilon,
       });
       if (root === expressions.empty)

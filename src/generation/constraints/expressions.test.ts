@@ -3,14 +3,14 @@ import { describe, expect, it } from "vitest";
 import { InputError } from "../../errors.ts";
 import { utf8 } from "./code-points.ts";
 import { type Expression, Expressions } from "./expressions.ts";
-import { regexExpression } from "./regex.ts";
+import { regexExpression, remembering } from "./regex.ts";
 import { parseRegex } from "./regex-parser.ts";
 
 function compile(expressions: Expressions, pattern: string, search = false): Expression {
   const any = utf8(expressions, [[0, 0x10ffff]]);
   return regexExpression(parseRegex(pattern, "regex"), {
     expressions,
-    character: (set) => utf8(expressions, set),
+    character: remembering((set) => utf8(expressions, set)),
     around: search ? expressions.repeat(any, 0, Number.POSITIVE_INFINITY) : expressions.epsilon,
   });
 }
@@ -156,6 +156,45 @@ describe("patterns", () => {
     expect(() => compile(expressions, source)).toThrow(why);
   });
 });
+
+describe("any text", () => {
+  it("is a pattern as in JavaScript or refused with a reason", () => {
+    const parts = fc.constantFrom(
+      ..."a ( ) [ ] { } ? * + | ^ $ \\ . - , 1 : p L u x 0 d w < > = ! é 😀".split(" "),
+    );
+    fc.assert(
+      fc.property(
+        fc.string({ unit: parts, maxLength: 12 }),
+        fc.array(text, { minLength: 5, maxLength: 8 }),
+        (source, texts) => {
+          const expressions = new Expressions("regex");
+          let root: Expression;
+          try {
+            root = compile(expressions, source);
+          } catch (error) {
+            if (error instanceof InputError) return;
+            throw error;
+          }
+          const oracle = oracleOf(source);
+          for (const one of texts) {
+            if (oracle !== undefined)
+              expect([one, matches(expressions, root, one)]).toEqual([one, oracle.test(one)]);
+          }
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+});
+
+/** JavaScript itself refuses a few needless escapes that are let pass. */
+function oracleOf(source: string): RegExp | undefined {
+  try {
+    return new RegExp(`^(?:${source})$`, "u");
+  } catch {
+    return undefined;
+  }
+}
 
 describe("expressions", () => {
   it("intersect and complement", () => {

@@ -3,8 +3,10 @@ import { type ByteClasses, ByteClassifier } from "./byte-classes.ts";
 
 /** Expressions that one constraint may have, those met while generating included: about 100 MB. */
 const MAX_EXPRESSIONS = 400_000;
-/** Operands looked at in all: a few seconds for an expression whose states are much larger than it looks. */
+/** Derivatives, and operands looked at, in all: some seconds for an expression that is much larger than it looks. */
 const MAX_WORK = 10_000_000;
+/** What making a set of bytes counts for. */
+const SET_WORK = 50;
 /** Steps of the search for the shortest text that two expressions share. */
 const MAX_SEARCH = 20_000;
 /** Longer literals are cut up: their remainders are kept, which would cost the square of the length. */
@@ -59,6 +61,8 @@ export class Expressions {
   readonly #all: Expression[] = [];
   readonly #rules = new Map<string, Expression>();
   readonly #classifier = new ByteClassifier();
+  /** What `unbounded` found; it is called with one length only. */
+  readonly #unbounded = new Map<Expression, Expression>();
   readonly #literalCost: (text: string) => number;
   #work = 0;
 
@@ -83,6 +87,7 @@ export class Expressions {
 
   /** One byte of those for which `has` is true. */
   bytes(has: (byte: number) => boolean): Expression {
+    this.#spend(SET_WORK);
     const set = Uint8Array.from({ length: 256 }, (_, byte) => (has(byte) ? 1 : 0));
     const members = [...set.keys()].filter((byte) => set[byte] === 1);
     if (members.length === 0) return this.empty;
@@ -174,6 +179,7 @@ export class Expressions {
 
   /** What may follow `byte`. */
   derive(e: Expression, byte: number): Expression {
+    this.#spend(1);
     switch (e.kind) {
       case "empty":
       case "epsilon":
@@ -187,7 +193,6 @@ export class Expressions {
       case "seq":
         return this.#deriveSeq(e, byte);
       case "alt":
-        this.#spend(e.members.length);
         return this.alt(e.members.map((member) => this.derive(member, byte)));
       case "repeat": {
         const first = this.derive(e.item, byte);
@@ -242,6 +247,19 @@ export class Expressions {
 
   /** With repeats that no text of `longest` bytes exhausts made endless: such texts can't tell the difference. */
   unbounded(e: Expression, longest: number): Expression {
+    const chain: Expression[] = [];
+    let rest = e;
+    for (; rest.kind === "seq" && !this.#unbounded.has(rest); rest = rest.right) chain.push(rest);
+    let result = this.#unbounded.get(rest) ?? this.#withoutCounts(rest, longest);
+    this.#unbounded.set(rest, result);
+    for (const link of chain.reverse()) {
+      if (link.kind === "seq") result = this.#pair(this.unbounded(link.left, longest), result);
+      this.#unbounded.set(link, result);
+    }
+    return result;
+  }
+
+  #withoutCounts(e: Expression, longest: number): Expression {
     const mapped = this.#rebuilt(e, (operand) => this.unbounded(operand, longest));
     if (mapped.kind !== "repeat" || mapped.most <= longest) return mapped;
     return this.repeat(mapped.item, mapped.least, Number.POSITIVE_INFINITY);

@@ -358,10 +358,67 @@ describe("schemas that can't be used", () => {
     expect(() => language(schema)).toThrow(why);
   });
 
+  it("never fail in another way, whatever they are", () => {
+    const leaf = fc.oneof(
+      fc.constantFrom<unknown>(...Object.values(SCHEMAS)),
+      fc.jsonValue(),
+      fc.constantFrom(
+        "#",
+        "#/properties/a",
+        "string",
+        "object",
+        "^a",
+        "b{2}$",
+        "date",
+        true,
+        false,
+        0,
+        1,
+        5,
+        -3,
+        1e9,
+      ),
+    );
+    const keyword = fc.constantFrom(
+      ..."type enum const anyOf oneOf allOf $ref properties required additionalProperties items prefixItems".split(
+        " ",
+      ),
+      ..."minItems maxItems minLength maxLength pattern format minimum exclusiveMaximum a b".split(" "),
+    );
+    const schema = fc
+      .letrec<{ any: unknown; inner: unknown }>((tie) => ({
+        inner: fc.oneof({ depthSize: "small" }, leaf, tie("any"), fc.array(tie("any"), { maxLength: 3 })),
+        any: fc.dictionary(keyword, tie("inner"), { maxKeys: 4 }),
+      }))
+      .any.map((given) => JSON.parse(JSON.stringify(given)) as object);
+    let usable = 0;
+    fc.assert(
+      fc.property(schema, (given) => {
+        let made: Language;
+        try {
+          made = language(given);
+        } catch (error) {
+          if (error instanceof InputError) return;
+          throw error;
+        }
+        if (!ajv.validateSchema(given) || made.root.shortest > 1000) return;
+        usable++;
+        const text = sample(made, randomFrom(usable), usable % 30);
+        const value: unknown = JSON.parse(text);
+        expect([given, text, ajv.compile(given)(value)]).toEqual([given, text, true]);
+      }),
+      { numRuns: 150 },
+    );
+    expect(usable).toBeGreaterThan(20);
+  });
+
   it("are refused when they are too large", () => {
     let deep: object = {};
     for (let i = 0; i < 200; i++) deep = { type: "array", items: deep };
     expect(() => language(deep)).toThrow("deep");
+    let nested: unknown = 1;
+    for (let i = 0; i < 5000; i++) nested = [nested];
+    expect(() => language({ const: nested })).toThrow("nested more than 500 deep");
     const many = Object.fromEntries(Array.from({ length: 30_000 }, (_, i) => [`p${i}`, { type: "null" }]));
     expect(() => language({ type: "object", properties: many })).toThrow("more than 20000 schemas");
     const pair = { anyOf: [{ type: "object" }, { type: "object", required: ["a"] }] };

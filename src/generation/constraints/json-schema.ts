@@ -15,6 +15,8 @@ import {
 import { type Keywords, merged, saidOf } from "./schema-merge.ts";
 
 const MAX_DEPTH = 100;
+/** Objects and lists inside each other, those in enum and const included. */
+const MAX_NESTING = 500;
 const MAX_SCHEMAS = 20_000;
 /** Alternatives that allOf and anyOf beside other keywords may multiply to. */
 const MAX_ALTERNATIVES = 256;
@@ -47,6 +49,8 @@ class SchemaCompiler {
   }
 
   compile(): Expression {
+    if (!isShallow(this.#root, MAX_NESTING))
+      throw this.#error("", `its JSON is nested more than ${MAX_NESTING} deep`);
     const root = this.#expressions.resolve(this.#value(this.#root, ""));
     if (root !== this.#expressions.empty) return root;
     throw this.#error(this.#dead ?? "", "no value can satisfy the schema");
@@ -228,4 +232,9 @@ function typesOf(keywords: Keywords): readonly JsonType[] {
 function withEnum(keywords: Keywords): Keywords {
   const { const: constant, ...rest } = keywords;
   return "const" in keywords ? merged(rest, { enum: [constant] }) : keywords;
+}
+
+function isShallow(value: unknown, levels: number): boolean {
+  if (typeof value !== "object" || value === null) return true;
+  return levels > 0 && Object.values(value).every((inner) => isShallow(inner, levels - 1));
 }

@@ -1,9 +1,9 @@
-import { complement } from "./code-points.ts";
+import { type CodePoints, complement } from "./code-points.ts";
 import type { Expression, Expressions } from "./expressions.ts";
 import { FORMATS } from "./json-formats.ts";
 import { boundedNumber, type NumberBounds } from "./json-numbers.ts";
 import { bound, type JsonText } from "./json-text.ts";
-import { regexExpression } from "./regex.ts";
+import { regexExpression, remembering } from "./regex.ts";
 import { parseRegex } from "./regex-parser.ts";
 import { escaped, type JsonType, type Schema } from "./schema-keywords.ts";
 import { type Keywords, saidOf } from "./schema-merge.ts";
@@ -12,6 +12,7 @@ import { type Keywords, saidOf } from "./schema-merge.ts";
 export class TypedValues {
   readonly #json: JsonText;
   readonly #expressions: Expressions;
+  readonly #character: (set: CodePoints) => Expression;
   readonly #compile: (schema: unknown, path: string) => Expression;
 
   /** `compile` makes the expression of a schema inside. */
@@ -19,6 +20,7 @@ export class TypedValues {
     this.#json = json;
     this.#expressions = json.expressions;
     this.#compile = compile;
+    this.#character = remembering((set) => json.plainCharacter(set));
   }
 
   /** The values of one type. */
@@ -52,11 +54,11 @@ export class TypedValues {
       if (least === 0 && most === Number.POSITIVE_INFINITY) return this.#json.anyString;
       return this.#json.string(expressions.repeat(this.#json.character, least!, most!));
     }
-    const any = this.#json.plainCharacter(complement([]));
+    const any = this.#character(complement([]));
     const matching = (pattern: string, around: Expression): Expression =>
       regexExpression(parseRegex(pattern, expressions.option), {
         expressions,
-        character: (set) => this.#json.plainCharacter(set),
+        character: this.#character,
         around,
       });
     const everything = expressions.repeat(any, 0, Number.POSITIVE_INFINITY);
@@ -133,7 +135,7 @@ export class TypedValues {
   #otherKey(names: readonly string[]): Expression {
     if (names.length === 0) return this.#json.anyString;
     const expressions = this.#expressions;
-    const any = this.#json.plainCharacter(complement([]));
+    const any = this.#character(complement([]));
     const taken = names.map((name) => expressions.text(JSON.stringify(name).slice(1, -1)));
     const free = expressions.not(expressions.alt(taken));
     return this.#json.string(expressions.and(expressions.repeat(any, 0, Number.POSITIVE_INFINITY), free));

@@ -118,6 +118,16 @@ describe("generate with json_schema", () => {
     expect((await texts(free)).ids).toEqual((await texts({ max_new_tokens: 9 })).ids);
   });
 
+  it("comes to the same text when tokens are guessed ahead", async () => {
+    const decoder = (): FakeDecoder => new FakeDecoder(WIDTH, hashTable(WIDTH, 2));
+    const plain = await texts({ json_schema: SCHEMA }, decoder());
+    for (const guessing of [{ prompt_lookup_num_tokens: 4 }, { assistant_model: { decoder: decoder() } }]) {
+      const guessed = await texts({ json_schema: SCHEMA, ...guessing }, decoder());
+      expect(guessed.ids).toEqual(plain.ids);
+    }
+    expectValid(plain.text);
+  });
+
   it("works with a real graph, its sampling settings included", async () => {
     const model = await AutoModelForCausalLM.from_pretrained(TINY);
     try {

@@ -216,14 +216,14 @@ class Parser {
   #property(negated: boolean): CodePoints {
     const end = this.#source.indexOf("}", this.#at);
     const name = this.#source.slice(this.#at, end + 1).join("");
-    let test: RegExp;
+    let run: RegExp;
     try {
-      test = new RegExp(`^\\p${/^\{[\w=]{1,60}\}$/.test(name) ? name : "?"}$`, "u");
+      run = new RegExp(`\\p${/^\{[\w=]{1,60}\}$/.test(name) ? name : "?"}+`, "gu");
     } catch {
       return this.#fail(`has the unknown property \\p${name}`);
     }
     this.#at = end + 1;
-    const set = propertySet(test);
+    const set = propertySet(run);
     return negated ? complement(set) : set;
   }
 
@@ -254,19 +254,30 @@ function onlyPoint(set: CodePoints): number | undefined {
 }
 
 const properties = new Map<string, CodePoints>();
+/** Every code point but the halves of pairs, made when the first property is asked for. */
+let everything: string | undefined;
 
-function propertySet(test: RegExp): CodePoints {
-  let set = properties.get(test.source);
+/** The code points of which `run`, a pattern with the flags "gu", finds runs. */
+function propertySet(run: RegExp): CodePoints {
+  let set = properties.get(run.source);
   if (set === undefined) {
-    const ranges: [number, number][] = [];
-    for (let point = 0; point <= 0x10ffff; point++) {
-      if (!test.test(String.fromCodePoint(point))) continue;
-      const last = ranges.at(-1);
-      if (last !== undefined && last[1] === point - 1) last[1] = point;
-      else ranges.push([point, point]);
-    }
-    set = ranges;
-    properties.set(test.source, set);
+    everything ??= allCharacters();
+    const runs = [...everything.matchAll(run)].map(([text]) => {
+      const last = text.length - 1;
+      const pair = last > 0 && text.codePointAt(last - 1)! > 0xffff;
+      return [text.codePointAt(0)!, text.codePointAt(pair ? last - 1 : last)!] as const;
+    });
+    set = codePoints(runs);
+    properties.set(run.source, set);
   }
   return set;
+}
+
+function allCharacters(): string {
+  const parts: string[] = [];
+  for (let start = 0; start <= 0x10ffff; start += 0x800) {
+    if (start === 0xd800) continue;
+    parts.push(String.fromCodePoint(...Array.from({ length: 0x800 }, (_, i) => start + i)));
+  }
+  return parts.join("");
 }

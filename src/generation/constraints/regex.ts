@@ -17,6 +17,17 @@ export function regexExpression(regex: Regex, context: RegexContext): Expression
   return outer(regex, context, "open", "open");
 }
 
+/** A function of sets that works each of them out once: the same few occur over and over. */
+export function remembering(make: (set: CodePoints) => Expression): (set: CodePoints) => Expression {
+  const known = new Map<string, Expression>();
+  return (set) => {
+    const key = set.join(";");
+    const expression = known.get(key) ?? make(set);
+    known.set(key, expression);
+    return expression;
+  };
+}
+
 /** Where a side of a part lies: within the text, at its edge with anything between, or right at its edge. */
 type Side = "within" | "open" | "tied";
 

@@ -19,8 +19,7 @@ const count: Check = (value) => Number.isSafeInteger(value) && (value as number)
 const finite: Check = (value) => Number.isFinite(value);
 const text: Check = (value) => typeof value === "string";
 const schema: Check = (value) => typeof value === "boolean" || isPlainObject(value);
-const schemas: Check = (value) => Array.isArray(value) && value.every(schema);
-const someSchemas: Check = (value) => schemas(value) && (value as unknown[]).length > 0;
+const someSchemas: Check = (value) => Array.isArray(value) && value.length > 0 && value.every(schema);
 const isType: Check = (value) => (TYPES as readonly unknown[]).includes(value);
 const texts: Check = (value) => Array.isArray(value) && value.every(text);
 
@@ -40,7 +39,7 @@ const KEYWORDS: Record<string, readonly [Check, string]> = {
   required: [texts, "a list of names"],
   additionalProperties: [schema, "a schema"],
   items: [schema, "a schema (for a list of them use prefixItems)"],
-  prefixItems: [schemas, "a list of schemas"],
+  prefixItems: [someSchemas, "a list of schemas that is not empty"],
   minItems: [count, "a count"],
   maxItems: [count, "a count"],
   uniqueItems: [(value) => value === false, "false: true isn't supported"],
