@@ -11,8 +11,8 @@ import { type ConstraintTokenizer, Vocabulary } from "./vocabulary.ts";
 
 /**
  * Constraints on the text: from an option to an expression (json-schema.ts, regex.ts), from that to states
- * (automaton.ts) and to the tokens that each allows (token-masks.ts). Own code, since the published libraries for
- * Node don't load there, take seconds for a vocabulary of Gemma's size, or pass over keywords: docs/constrained.md.
+ * (automaton.ts) and to the tokens that each allows (token-masks.ts). Own code, since the published library for
+ * JavaScript doesn't load in Node, is slow to prepare and passes over keywords in silence: docs/constrained.md.
  */
 
 /** OpenAI's way to ask for JSON. */
