@@ -93,6 +93,51 @@ describe.each(SETS)("%s", (file, checkpoint) => {
     await expect(model({ inputs_embeds: inputs_embeds.at(0)! })).rejects.toThrow("inputs_embeds: expected");
   });
 
+  it("generates from vectors, with ids beside them or the new tokens alone", async () => {
+    const { input_ids } = cases.vectors!.inputs as Record<string, number[][]>;
+    const rows = [input_ids![0]!, input_ids![1]!.map((id, i) => (i < 3 ? 0 : id))];
+    const mask = rows.map((row, r) => row.map((_, i) => (r === 1 && i < 3 ? 0 : 1)));
+    const greedy = { attention_mask: mask, max_new_tokens: 6, eos_token_id: [], do_sample: false };
+    const expected = await model.generate({ input_ids: rows, ...greedy });
+    const inputs_embeds = await model.get_input_embeddings()(rows);
+    const beside = await model.generate({ input_ids: rows, inputs_embeds, ...greedy });
+    expect(beside.tolist()).toEqual(expected.tolist());
+    const alone = await model.generate({ inputs_embeds, ...greedy });
+    expect(alone.tolist()).toEqual(expected.slice(null, [rows[0]!.length, null]).tolist());
+    const beams = { ...greedy, num_beams: 2 };
+    expect((await model.generate({ inputs_embeds, ...beams })).tolist()).toEqual(
+      (await model.generate({ input_ids: rows, ...beams })).slice(null, [rows[0]!.length, null]).tolist(),
+    );
+    const short = { inputs_embeds, input_ids: [[5]], max_new_tokens: 2 };
+    await expect(model.generate(short)).rejects.toThrow("not as many as input_ids has tokens");
+    await expect(model.generate({ inputs_embeds: inputs_embeds.at(0)! })).rejects.toThrow("expected float32");
+    await expect(model.generate({ inputs_embeds, use_cache: false })).rejects.toThrow("together with");
+  });
+
+  it("gives the attention of every step of generate, as calls give it", async () => {
+    const { input_ids, attention_mask } = cases.attentions_left_padded!.inputs as Record<string, number[][]>;
+    const options = {
+      input_ids: input_ids!,
+      attention_mask: attention_mask!,
+      max_new_tokens: 3,
+      do_sample: false,
+    };
+    const asked = { eos_token_id: [], return_dict_in_generate: true, output_attentions: true } as const;
+    const { attentions, sequences } = await model.generate({ ...options, ...asked });
+    expect(sequences.tolist()).toEqual((await model.generate({ ...options, eos_token_id: [] })).tolist());
+    expect(attentions).toHaveLength(3);
+    const call = await model({
+      input_ids: input_ids!,
+      attention_mask: attention_mask!,
+      output_attentions: true,
+    });
+    for (const [i, layer] of call.attentions!.entries()) {
+      expect(attentions![0]![i]!.dims).toEqual(layer.dims);
+      expectClose(attentions![0]![i]!.data as Float32Array, [...(layer.data as Float32Array)]);
+      expect(attentions![1]![i]!.dims.slice(0, 3)).toEqual([2, layer.dims[1], 1]);
+    }
+  });
+
   it("gives the text model under the head", async () => {
     const { input_ids } = cases.vectors!.inputs as Record<string, number[][]>;
     const base = await model.model({ input_ids: input_ids!, output_hidden_states: true });

@@ -1,6 +1,6 @@
 import { InputError } from "../errors.ts";
 import { Tensor } from "../tensor.ts";
-import type { CacheWish, Decoder, DecoderCache, DecoderStep, StepOptions } from "./decoder.ts";
+import type { CacheWish, Decoder, DecoderCache, DecoderStep, RowAttention, StepOptions } from "./decoder.ts";
 
 export interface DecoderRowsOptions {
   /** A cache that holds the beginnings of the rows. It is changed, and stays the caller's. */
@@ -15,6 +15,7 @@ export interface DecoderRowsOptions {
   /** Tokens of the prompt per step; all at once without. */
   readonly chunk: number | undefined;
   readonly output_hidden_states: boolean;
+  readonly output_attentions: boolean;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -24,6 +25,8 @@ export interface RowsStep {
   readonly logits: (Float32Array | undefined)[];
   /** One [rows, new positions, hidden_size] per layer, when asked for. */
   readonly hidden_states: Tensor[] | undefined;
+  /** One [rows, heads, new positions, keys] per layer, when asked for. */
+  readonly attentions: Tensor[] | undefined;
 }
 
 /** The rows of one generation on their way through a decoder, with a cache or, where unwanted, without. */
@@ -46,8 +49,14 @@ export class DecoderRows {
   }
 
   /** Runs the prompts, then makes `copies` rows of each: the prompt is computed once for all of them. */
-  async prefill(given: readonly number[][], wanted: number): Promise<RowsStep> {
-    const { continues, chunk, use_cache } = this.#options;
+  async prefill(
+    given: readonly number[][],
+    wanted: number,
+    vectors?: readonly Float32Array[],
+  ): Promise<RowsStep> {
+    const { continues, use_cache } = this.#options;
+    // Vectors go whole; the decoder cuts long prompts itself.
+    const chunk = vectors === undefined ? this.#options.chunk : undefined;
     // A cache may have the copies already, as HF wants it.
     const copied = use_cache && wanted > 1 && this.#cache?.batch === given.length * wanted;
     const prompts = copied ? given.flatMap((row) => new Array<number[]>(wanted).fill(row)) : given;
@@ -70,7 +79,7 @@ export class DecoderRows {
       feed = feed.map((row) => row.slice(cut(row, left - chunk)));
     }
     const sources = prompts.flatMap((_, row) => new Array<number>(copies).fill(row));
-    const step = await this.#run(feed);
+    const step = await this.#run(feed, vectors && { inputs_embeds: vectors });
     if (copies > 1) this.reorder(sources);
     return this.#rowsStep(step, feed, sources);
   }
@@ -103,6 +112,7 @@ export class DecoderRows {
       hidden_states: this.#options.output_hidden_states
         ? hidden_states?.map((layer) => padStates(part(layer, i), [[0]], [0]))
         : undefined,
+      attentions: undefined,
     }));
   }
 
@@ -125,9 +135,14 @@ export class DecoderRows {
   }
 
   async #run(rows: number[][], more: StepOptions = {}): Promise<DecoderStep> {
-    const { signal, output_hidden_states, use_cache } = this.#options;
+    const { signal, output_hidden_states, output_attentions, use_cache } = this.#options;
     signal?.throwIfAborted();
-    const options = { output_hidden_states, ...(signal === undefined ? {} : { signal }), ...more };
+    const options = {
+      output_hidden_states,
+      output_attentions,
+      ...(signal === undefined ? {} : { signal }),
+      ...more,
+    };
     if (use_cache) return this.#decoder.step(rows, this.#cache!, options);
     const cache = this.#decoder.createCache(rows.length, Math.max(...rows.map((row) => row.length)));
     try {
@@ -149,6 +164,7 @@ export class DecoderRows {
     return {
       logits: sources.map((row) => views[row]),
       hidden_states: hidden?.map((layer) => padStates(layer, fed, sources)),
+      attentions: step.attentions?.map((layer) => padAttentions(layer, fed, sources)),
     };
   }
 }
@@ -190,4 +206,28 @@ function padStates(states: Float32Array, fed: readonly number[][], sources: read
     out.set(states.subarray(from, from + count * width), (r * length + length - count) * width);
   });
   return new Tensor("float32", out, [sources.length, length, width]);
+}
+
+/** Rows' weights [heads, new positions, keys] as [rows, heads, new positions, keys], aligned at the right of both. */
+function padAttentions(
+  layer: readonly RowAttention[],
+  fed: readonly number[][],
+  sources: readonly number[],
+): Tensor {
+  const active = fed.flatMap((row, r) => (row.length === 0 ? [] : [r]));
+  const length = Math.max(...fed.map((row) => row.length));
+  const width = Math.max(...layer.map(({ keys }) => keys));
+  const heads = layer[0]!.data.length / (fed[active[0]!]!.length * layer[0]!.keys);
+  const out = new Float32Array(sources.length * heads * length * width);
+  for (const [r, source] of sources.entries()) {
+    const row = layer[active.indexOf(source)];
+    if (row === undefined) continue;
+    const count = fed[source]!.length;
+    for (let line = 0; line < heads * count; line++) {
+      const [head, query] = [Math.floor(line / count), line % count];
+      const to = ((r * heads + head) * length + length - count + query) * width + width - row.keys;
+      out.set(row.data.subarray(line * row.keys, (line + 1) * row.keys), to);
+    }
+  }
+  return new Tensor("float32", out, [sources.length, heads, length, width]);
 }

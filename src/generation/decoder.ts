@@ -75,6 +75,8 @@ export interface CacheWish {
 
 export interface Decoder {
   readonly vocab_size: number;
+  /** Numbers of one token's vector, where the decoder takes vectors. */
+  readonly hidden_size?: number;
   /** `capacity`: positions to reserve for each row; the cache grows beyond it when it must. */
   createCache(batch: number, capacity: number, wish?: CacheWish): DecoderCache;
   /**

@@ -14,7 +14,8 @@ import { FIELD_NAMES } from "./generation-fields.ts";
 import { type LogitsProcessorCall, LogitsProcessorList } from "./logits-processors/base.ts";
 import type { PrefixAllowedTokensFn } from "./logits-processors/tokens.ts";
 import { type GenerateOutput, withRows } from "./output.ts";
-import { type IdsInput, readPrompt } from "./prompt.ts";
+import { type IdsInput, type Prompt, type PromptSettings, readPrompt } from "./prompt.ts";
+import { withVectors } from "./prompt-vectors.ts";
 import { Recorder, type Run } from "./run.ts";
 import { randomSeed } from "./sampling.ts";
 import type { AssistantModel } from "./speculation/assistant.ts";
@@ -38,6 +39,8 @@ export interface GenerateOptions extends GenerationOptions, ConstraintOptions {
    * tuple form is copied instead.
    */
   past_key_values?: DecoderCache | LegacyCache | CacheEntries | null | undefined;
+  /** float32 [batch, length, hidden_size]: vectors in place of the prompt's own. Without input_ids the result is new tokens only. */
+  inputs_embeds?: Tensor | null | undefined;
   generation_config?: GenerationConfig | GenerationOptions | null | undefined;
   logits_processor?: LogitsProcessorCall | Iterable<LogitsProcessorCall> | null | undefined;
   stopping_criteria?: StoppingCriteriaCall | Iterable<StoppingCriteriaCall> | null | undefined;
@@ -75,6 +78,7 @@ export const CALL_OPTION_NAMES: readonly string[] = [
   "inputs",
   "attention_mask",
   "past_key_values",
+  "inputs_embeds",
   "generation_config",
   "logits_processor",
   "stopping_criteria",
@@ -89,7 +93,6 @@ export const CALL_OPTION_NAMES: readonly string[] = [
 const UNSUPPORTED: readonly string[] = [
   "assistant_tokenizer",
   "custom_generate",
-  "inputs_embeds",
   "negative_prompt_ids",
   "negative_prompt_attention_mask",
 ];
@@ -151,13 +154,14 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
       option: "cache_implementation",
     });
   }
-  const prompt = readPrompt(options.input_ids ?? options.inputs, options.attention_mask, {
+  const prompt = promptOf(decoder, options, {
     vocab_size: decoder.vocab_size,
     pad_token_id: pad ?? eos[0] ?? 0,
     pads: pad !== undefined && !eos.includes(pad),
     bos_token_id: config.bos_token_id === null ? null : tokenId("bos_token_id", config.bos_token_id),
     cached: past !== undefined,
   });
+  checkTogether(options, config);
   const beams = config.num_beams ?? 1;
   const copies = beams > 1 ? beams : (config.num_return_sequences ?? 1);
   const maxLength = lengthLimit(config, prompt.length, context.max_position_embeddings);
@@ -165,7 +169,8 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
     (context.warn ?? defaultWarn)(message);
   }
   const streamer = checkedStreamer(options.streamer ?? undefined, beams);
-  const positions = capacity(config, prompt.length, maxLength);
+  const unseen = Math.max(0, ...prompt.tokens.map((row) => row.length - prompt.length));
+  const positions = capacity(config, prompt.length, maxLength) + unseen;
   const tokenizer = options.tokenizer ?? context.tokenizer;
   const build: BuildContext = {
     promptLength: prompt.length,
@@ -223,9 +228,32 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
       capacity: positions,
       chunk: config.prefill_chunk_size ?? undefined,
       output_hidden_states: record.hidden_states !== undefined,
+      output_attentions: record.attentions !== undefined,
       signal,
     }),
   };
+}
+
+function promptOf(decoder: Decoder, options: GenerateOptions, settings: PromptSettings): Prompt {
+  const { attention_mask, inputs_embeds } = options;
+  const ids = options.input_ids ?? options.inputs;
+  if (inputs_embeds === undefined || inputs_embeds === null) return readPrompt(ids, attention_mask, settings);
+  const prompt = ids && readPrompt(ids, attention_mask, settings);
+  return withVectors(inputs_embeds, attention_mask, decoder.hidden_size, prompt ?? undefined);
+}
+
+/** Options that exclude each other. */
+function checkTogether(options: GenerateOptions, config: GenerationConfig): void {
+  const guesses = options.assistant_model != null || config.prompt_lookup_num_tokens !== null;
+  const refused: readonly [unknown, keyof GenerateOptions, string][] = [
+    [options.inputs_embeds != null && options.past_key_values != null, "past_key_values", "inputs_embeds"],
+    [options.inputs_embeds != null && config.use_cache === false, "use_cache", "inputs_embeds"],
+    [options.inputs_embeds != null && guesses, "inputs_embeds", "guessing ahead"],
+    [config.output_attentions === true && guesses, "output_attentions", "guessing ahead"],
+  ];
+  for (const [both, option, other] of refused) {
+    if (both === true) throw new InputError(`${option} can't be used together with ${other}`, { option });
+  }
 }
 
 /** Checks the names of a call's options, and merges the configurations that apply to it. */

@@ -48,6 +48,7 @@ const EFFECTS: Record<string, readonly [GenerateOptions, unknown]> = {
   sequence_bias: [GREEDY, [[[14, 7], 20]]],
   num_return_sequences: [SAMPLED, 2],
   output_hidden_states: [DICT, true],
+  output_attentions: [DICT, true],
   output_scores: [DICT, true],
   output_logits: [DICT, true],
   return_dict_in_generate: [GREEDY, true],
@@ -76,7 +77,6 @@ const UNSUPPORTED: Record<string, unknown> = {
   token_healing: true,
   guidance_scale: 1.5,
   watermarking_config: {},
-  output_attentions: true,
   decoder_start_token_id: 1,
   is_assistant: true,
   assistant_early_exit: 1,
@@ -245,10 +245,11 @@ async function outcome(options: GenerateOptions): Promise<string> {
   const list = (tensors: readonly Tensor[] | undefined): unknown =>
     tensors?.map((tensor) => [...tensor.data].join());
   if (!("sequences" in output)) return JSON.stringify([list([output])]);
-  const { sequences, scores, logits, hidden_states } = output;
+  const { sequences, scores, logits, hidden_states, attentions } = output;
   return JSON.stringify([
     list([sequences]),
     { scores: list(scores), logits: list(logits) },
     hidden_states?.map(list),
+    attentions?.map(list),
   ]);
 }

@@ -109,7 +109,7 @@ const CHECKS: Record<keyof GenerationFields, Check> = {
   guidance_scale: unsupported(1),
   watermarking_config: unsupported(),
   num_return_sequences: positive,
-  output_attentions: unsupported(false),
+  output_attentions: boolean,
   output_hidden_states: boolean,
   output_scores: boolean,
   output_logits: boolean,

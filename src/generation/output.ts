@@ -17,6 +17,8 @@ export interface GenerateDecoderOnlyOutput {
    * last. The first step has the prompt's positions, zero where there is padding.
    */
   readonly hidden_states?: Tensor[][];
+  /** For each step, one float32 [rows, heads, new positions, keys] per layer, aligned at the right. */
+  readonly attentions?: Tensor[][];
   /** The cache, all tokens but the last ones in it. It belongs to the caller, who disposes of it. */
   readonly past_key_values?: DecoderCache;
   readonly [row: number]: Tensor;

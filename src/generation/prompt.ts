@@ -22,6 +22,8 @@ export interface Prompt {
   readonly continues: boolean;
   /** Which columns hold tokens; where the prompt continues a cache, with those of the cache first. */
   readonly mask: boolean[][];
+  /** Vectors in place of the tokens' own: [tokens, hidden_size] for each row. */
+  readonly vectors?: readonly Float32Array[];
 }
 
 export interface PromptSettings {
@@ -135,7 +137,8 @@ function unpadded(row: readonly bigint[], pad: bigint): [number, number] {
   return start === end ? [0, row.length] : [start, end];
 }
 
-function filledRange(mask: readonly boolean[], row: number): [number, number] {
+/** Where a row's tokens begin and end. */
+export function filledRange(mask: readonly boolean[], row: number): [number, number] {
   const start = mask.indexOf(true);
   const end = mask.lastIndexOf(true) + 1;
   if (start < 0)

@@ -30,31 +30,35 @@ export class Recorder {
   readonly scores: Tensor[] | undefined;
   readonly logits: Tensor[] | undefined;
   readonly hidden_states: Tensor[][] | undefined;
+  readonly attentions: Tensor[][] | undefined;
 
   constructor(config: GenerationConfig) {
     const wanted = config.return_dict_in_generate === true;
     this.scores = wanted && config.output_scores === true ? [] : undefined;
     this.logits = wanted && config.output_logits === true ? [] : undefined;
     this.hidden_states = wanted && config.output_hidden_states === true ? [] : undefined;
+    this.attentions = wanted && config.output_attentions === true ? [] : undefined;
   }
 
   /** Whether anything is kept of every step. Then finished rows go on as in HF, so that its numbers come out. */
   get active(): boolean {
-    return (this.scores ?? this.logits ?? this.hidden_states) !== undefined;
+    return (this.scores ?? this.logits ?? this.hidden_states ?? this.attentions) !== undefined;
   }
 
   /** Copies what a step gave. */
   add(step: RowsStep, vocab_size: number): void {
     this.logits?.push(stackRows(step.logits, vocab_size));
     this.hidden_states?.push(step.hidden_states ?? []);
+    this.attentions?.push(step.attentions ?? []);
   }
 
   /** The parts of the result that were asked for. */
-  parts(): { scores?: Tensor[]; logits?: Tensor[]; hidden_states?: Tensor[][] } {
+  parts(): { scores?: Tensor[]; logits?: Tensor[]; hidden_states?: Tensor[][]; attentions?: Tensor[][] } {
     return {
       ...(this.scores && { scores: this.scores }),
       ...(this.logits && { logits: this.logits }),
       ...(this.hidden_states && { hidden_states: this.hidden_states }),
+      ...(this.attentions && { attentions: this.attentions }),
     };
   }
 }

@@ -26,6 +26,10 @@ export class TransformerDecoder implements Decoder {
     return this.#model.vocab_size;
   }
 
+  get hidden_size(): number {
+    return this.#model.hidden_size;
+  }
+
   /** Whether tokens see later ones: such a model has no cache. */
   get bidirectional(): boolean {
     return this.#model.bidirectional;

@@ -23,16 +23,16 @@ const LLM = "LLMs generate text through a process known as";
 
 /** Which tiny model each example runs on, and what it must print. */
 const PRINTS: Readonly<Record<string, readonly ["gemma" | "gemma3" | "sentences", string | RegExp]>> = {
-  "cache-fork.ts": ["gemma3", /The four seasons[^]*In spring[^]*The four seasons[^]*In winter/],
+  "cache-fork.ts": ["gemma3", /The four seasons[\s\S]*In spring[\s\S]*The four seasons[\s\S]*In winter/],
   "chat-stream.ts": ["gemma3", /role: 'assistant'/],
   "embeddings.ts": ["sentences", /^\[ \[ -?[\d.]+, -?[\d.]+, -?[\d.]+ \] \]/],
   "gemma-attention-mask.ts": ["gemma", "Attention Matrix"],
   "gemma-auto-model.ts": ["gemma", LLM],
-  "gemma-cache.ts": ["gemma", /LLMs generate[^]*\d+ positions held/],
+  "gemma-cache.ts": ["gemma", /LLMs generate[\s\S]*\d+ positions held/],
   "gemma-command-line.sh": ["gemma", /\S/],
   "gemma-pipeline.ts": ["gemma", LLM],
-  "gemma-quantized.ts": ["gemma", /LLMs generate[^]*nf4/],
-  "gemma3-quantized.ts": ["gemma3", /Why is the sky blue\?[^]*int4/],
+  "gemma-quantized.ts": ["gemma", /LLMs generate[\s\S]*nf4/],
+  "gemma3-quantized.ts": ["gemma3", /Why is the sky blue\?[\s\S]*int4/],
   "gemma3-text.ts": ["gemma3", "Plants create energy through a process known as"],
   "json-output.ts": ["gemma3", /\{ name: .*, population: -?\d+ \}/],
 };
