@@ -11,7 +11,7 @@ import { InputHistory } from "./chat/history.ts";
 import { LineInput } from "./chat/input.ts";
 import { CHAT_NEW_TOKENS, type GenerationFlags, generationOptions } from "./generation-flags.ts";
 import { DEFAULT_MODEL, type ModelFlags } from "./model-flags.ts";
-import { describeModel, loadingOptions, loadOnDevice, locations } from "./run.ts";
+import { describeModel, loadAssistant, loadingOptions, loadOnDevice, locations } from "./run.ts";
 
 export interface ChatFlags extends ModelFlags, GenerationFlags {
   readonly system?: string;
@@ -27,14 +27,18 @@ export interface ChatFlags extends ModelFlags, GenerationFlags {
 /** `lapidary chat`: a conversation on the terminal, or with the lines of a pipe. */
 export async function chat(flags: ChatFlags): Promise<void> {
   const options = await sessionOptions(flags);
-  const { model, tokenizer } = await load(flags);
+  const { model, tokenizer, assistant } = await load(flags);
   try {
-    const session = new ChatSession(model, tokenizer, options);
+    const guesses = assistant === undefined ? {} : { assistant_model: assistant };
+    const session = new ChatSession(model, tokenizer, {
+      ...options,
+      generation: { ...options.generation, ...guesses },
+    });
     note(describeModel(model));
     await converse(session, flags);
     session.dispose();
   } finally {
-    await model.dispose();
+    await Promise.all([model.dispose(), assistant?.dispose()]);
   }
 }
 
@@ -49,7 +53,13 @@ async function sessionOptions(flags: ChatFlags): Promise<ChatSessionOptions> {
   };
 }
 
-async function load(flags: ChatFlags): Promise<{ model: CausalLM; tokenizer: PreTrainedTokenizer }> {
+interface Loaded {
+  readonly model: CausalLM;
+  readonly tokenizer: PreTrainedTokenizer;
+  readonly assistant: CausalLM | undefined;
+}
+
+async function load(flags: ChatFlags): Promise<Loaded> {
   const id = flags.model ?? DEFAULT_MODEL;
   const template =
     flags.chatTemplate === undefined ? {} : { chat_template: await readText(flags.chatTemplate) };
@@ -61,7 +71,8 @@ async function load(flags: ChatFlags): Promise<{ model: CausalLM; tokenizer: Pre
     const tokenizer = await AutoTokenizer.from_pretrained(id, { ...locations(options), ...template });
     // Said before the weights are prepared, which takes a while.
     if ((tokenizer.chat_template ?? null) === null) throw noTemplate(id);
-    return { model: await loadOnDevice(id, options, flags), tokenizer };
+    const model = await loadOnDevice(id, options, flags);
+    return { model, tokenizer, assistant: await loadAssistant(flags, abort.signal) };
   } finally {
     process.off("SIGINT", interrupt);
   }

@@ -125,7 +125,10 @@ export async function loadOnDevice(
 }
 
 /** The model that guesses ahead, if there is to be one: what the flags say of the other model's files is not about it. */
-async function loadAssistant(flags: RunFlags, signal: AbortSignal): Promise<CausalLM | undefined> {
+export async function loadAssistant(
+  flags: ModelFlags & GenerationFlags,
+  signal: AbortSignal,
+): Promise<CausalLM | undefined> {
   if (flags.assistant === undefined) return undefined;
   const { revision: _revision, file: _file, adapter: _adapter, ...own } = flags;
   return loadOnDevice(flags.assistant, await loadingOptions(flags.assistant, own, signal), own);

@@ -32,6 +32,7 @@ const OWN = [
   "input_ids",
   "inputs",
   "attention_mask",
+  "inputs_embeds",
   "past_key_values",
   "cache_implementation",
   "cache_config",

@@ -70,6 +70,14 @@ describe("lapidary chat with a pipe", () => {
     expect(Number(third!.stats.prompt_tokens) - Number(third!.stats.cached_tokens)).toBe(1);
   });
 
+  it("guesses ahead with another model, and says the same", () => {
+    const plain = answers(chat([...GREEDY, "--json"], `${SUPPRESS}Hello there\n`).stdout);
+    const { stdout, stderr } = chat([...GREEDY, "--json", "--assistant", TINY], `${SUPPRESS}Hello there\n`);
+    expect(answers(stdout)[0]!.content).toBe(plain[0]!.content);
+    expect(stderr).not.toContain("lapidary:");
+    expect(chat([...GREEDY, "--assistant", join(folder, "none")], "Hello\n").status).not.toBe(0);
+  });
+
   it("prints answers and nothing else to standard output", () => {
     const { stdout, stderr } = chat(
       [...GREEDY, "--stats"],
