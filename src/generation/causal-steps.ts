@@ -1,4 +1,12 @@
 import type { Binding, Session } from "../runtime/session.ts";
+import {
+  allocateLengths,
+  type CacheLengths,
+  feedCache,
+  feedLengths,
+  fillCounts,
+  fillLengths,
+} from "./cache-feeds.ts";
 import type { DecoderStep, StepOptions } from "./decoder.ts";
 import {
   type DecoderModel,
@@ -7,6 +15,7 @@ import {
   type RopeInputs,
   RunValues,
 } from "./decoder-model.ts";
+import { fetchLogits, fetchStates } from "./fetches.ts";
 import { CHUNK, type KeyValueCache, ROLLBACK } from "./kv-cache.ts";
 import {
   concatenate,
@@ -63,9 +72,6 @@ interface StepInputs {
   readonly logits_positions: BigInt64Array;
   readonly lengths: CacheLengths;
 }
-
-/** Per kind of layer, what the attention kernel must know of the cache. */
-type CacheLengths = ReadonlyMap<string, { seqlens_k: Int32Array; total_sequence_length: Int32Array }>;
 
 /** A cache that was dropped without dispose() gives the engine's handles back when it is collected. */
 const forgotten = new FinalizationRegistry<() => void>((release) => release());
@@ -207,7 +213,7 @@ export class CausalSteps {
       input_ids: new BigInt64Array(batch),
       position_ids: new BigInt64Array(batch),
       logits_positions: new BigInt64Array(wanted),
-      lengths: this.#allocateLengths(batch),
+      lengths: allocateLengths(this.#rope.kinds, batch),
     };
     const logits = new Float32Array(wanted * this.#model.logits_size);
     const run = new RunValues(session);
@@ -217,7 +223,7 @@ export class CausalSteps {
     run.fetch("logits", float32(logits, [wanted, this.#model.logits_size]));
     this.#rope.feed(run);
     feedLengths(run, inputs.lengths);
-    this.#feedCache(run, cache, 0, batch, variant);
+    feedCache(run, cache, 0, batch, variant);
     const { binding, release } = run.bind();
     const bound = {
       binding,
@@ -259,16 +265,16 @@ export class CausalSteps {
     this.#rope.feed(run);
     if (variant.attention === "stepwise") {
       for (let step = 0; step < variant.steps; step++) {
-        const lengths = this.#allocateLengths(1);
+        const lengths = allocateLengths(this.#rope.kinds, 1);
         fillCounts(lengths, cache, 0, [step + 1]);
         feedLengths(run, lengths, `.${step}`);
       }
     } else {
-      const lengths = this.#allocateLengths(tokens.length);
+      const lengths = allocateLengths(this.#rope.kinds, tokens.length);
       fillLengths(lengths, tokens, cache, firstRow);
       feedLengths(run, lengths);
     }
-    this.#feedCache(run, cache, firstRow, tokens.length, variant);
+    feedCache(run, cache, firstRow, tokens.length, variant);
     const logits = variant.logits
       ? fetchLogits(run, logitsPositions, this.#model, allocate)
       : new Float32Array(0);
@@ -281,114 +287,10 @@ export class CausalSteps {
       states: states.map((state) => dropPadding(state, tokens, longest, this.#model.hidden_size)),
     };
   }
-
-  #allocateLengths(rows: number): CacheLengths {
-    return new Map(
-      this.#rope.kinds.map((kind) => [
-        kind,
-        { seqlens_k: new Int32Array(rows), total_sequence_length: new Int32Array(1) },
-      ]),
-    );
-  }
-
-  /** Feeds the cache's memory, which every step of a run writes in place. */
-  #feedCache(
-    run: RunValues,
-    cache: KeyValueCache,
-    firstRow: number,
-    rows: number,
-    { attention, steps }: GraphVariant,
-  ): void {
-    const suffixes = attention === "stepwise" ? Array.from({ length: steps }, (_, step) => `.${step}`) : [""];
-    for (const [i, layer] of cache.layers.entries()) {
-      const size = cache.rowElements(layer);
-      const dims = [rows, layer.kv_heads, cache.capacity(layer.kind), layer.head_dim];
-      for (const [j, part] of (["key", "value"] as const).entries()) {
-        const name = `past_key_values.${i}.${part}`;
-        const data = cache.buffers[2 * i + j]!.subarray(firstRow * size, (firstRow + rows) * size);
-        const type = cache.quantized ? "int8" : "float32";
-        const outputs = suffixes.map((suffix) => `present.${i}.${part}${suffix}`);
-        run.feedAndFetch(name, outputs, { type, data, dims });
-        const scales = cache.scales?.[2 * i + j];
-        if (scales) run.feed(`${name}_scale`, float32(scales, [1, layer.kv_heads, 1, layer.head_dim]));
-      }
-    }
-  }
-}
-
-function feedLengths(run: RunValues, lengths: CacheLengths, suffix = ""): void {
-  for (const [kind, { seqlens_k, total_sequence_length }] of lengths) {
-    const rows = [seqlens_k.length];
-    run.feed(`${kind}.seqlens_k${suffix}`, { type: "int32", data: seqlens_k, dims: rows });
-    const total = { type: "int32" as const, data: total_sequence_length, dims: [] };
-    run.feed(`${kind}.total_sequence_length${suffix}`, total);
-  }
 }
 
 /** Where positions stop counting up by one: an index, or their number. */
 function firstJump(positions: readonly number[]): number {
   const jump = positions.findIndex((position, i) => position !== positions[0]! + i);
   return jump === -1 ? positions.length : jump;
-}
-
-/** Positions that each row will hold, with its new tokens or the dummy of an empty row. */
-function fillLengths(
-  lengths: CacheLengths,
-  tokens: readonly (readonly number[])[],
-  cache: KeyValueCache,
-  firstRow: number,
-): void {
-  fillCounts(
-    lengths,
-    cache,
-    firstRow,
-    tokens.map((row) => Math.max(1, row.length)),
-  );
-}
-
-/** The same for so many new positions in each row. */
-function fillCounts(
-  lengths: CacheLengths,
-  cache: KeyValueCache,
-  firstRow: number,
-  counts: readonly number[],
-): void {
-  for (const [kind, { seqlens_k, total_sequence_length }] of lengths) {
-    const held = cache.held(kind);
-    const after = counts.map((count, r) => held[firstRow + r]! + count);
-    seqlens_k.set(after.map((length) => length - 1));
-    total_sequence_length[0] = Math.max(...after);
-  }
-}
-
-/** Asks for the logits of some positions of the rectangle: [positions, logits_size]. */
-export function fetchLogits(
-  run: RunValues,
-  positions: readonly number[],
-  { logits_size }: DecoderModel,
-  allocate: (elements: number) => Float32Array = (elements) => new Float32Array(elements),
-): Float32Array {
-  // An empty selection is not worth the risk of an engine's corner case: one row too many is thrown away.
-  const wanted = Math.max(1, positions.length);
-  const data = new BigInt64Array(wanted);
-  data.set(positions.map(BigInt));
-  run.feed("logits_positions", { type: "int64", data, dims: [wanted] });
-  const logits = allocate(wanted * logits_size);
-  run.fetch("logits", float32(logits, [wanted, logits_size]));
-  return logits.subarray(0, positions.length * logits_size);
-}
-
-/** Asks for the hidden states of a variant, [rows, longest, hidden_size] each. */
-export function fetchStates(
-  run: RunValues,
-  variant: GraphVariant,
-  rows: number,
-  longest: number,
-  model: DecoderModel,
-): Float32Array[] {
-  return hiddenNames(variant, model).map((name) => {
-    const state = new Float32Array(rows * longest * model.hidden_size);
-    run.fetch(name, float32(state, [rows, longest, model.hidden_size]));
-    return state;
-  });
 }

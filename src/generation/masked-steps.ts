@@ -1,5 +1,4 @@
 import { attentionMask } from "../attention-masks.ts";
-import { fetchLogits, fetchStates } from "./causal-steps.ts";
 import type { DecoderStep, RowAttention, RowMask, StepOptions } from "./decoder.ts";
 import {
   type DecoderModel,
@@ -8,6 +7,7 @@ import {
   type RopeInputs,
   RunValues,
 } from "./decoder-model.ts";
+import { fetchLogits, fetchStates } from "./fetches.ts";
 import { type CacheLayer, CHUNK, type KeyValueCache } from "./kv-cache.ts";
 import {
   concatenate,
