@@ -133,23 +133,35 @@ export async function* bodyOf(
   }
 }
 
-/** A short body as text; more than `limit` bytes are refused. */
-export async function textOf(
+/** A body in memory, or undefined where it has more than `limit` bytes. */
+export async function bytesOf(
   answer: Answer,
   limit: number,
   limits?: Readonly<NetworkLimits>,
-): Promise<string> {
+): Promise<Buffer | undefined> {
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of bodyOf(answer, limits)) {
     length += chunk.length;
     if (length > limit) {
       answer.abort(new Error("too long"));
-      throw new HubError(`${answer.url.href}: the answer is longer than ${limit} bytes`);
+      return undefined;
     }
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString("utf8");
+  return Buffer.concat(chunks);
+}
+
+/** A short body as text; more than `limit` bytes are refused. */
+export async function textOf(
+  answer: Answer,
+  limit: number,
+  limits?: Readonly<NetworkLimits>,
+): Promise<string> {
+  const bytes = await bytesOf(answer, limit, limits);
+  if (bytes === undefined)
+    throw new HubError(`${answer.url.href}: the answer is longer than ${limit} bytes`);
+  return bytes.toString("utf8");
 }
 
 /** Whether an error is the network's fault: before a connection stood, or on it. */
