@@ -28,6 +28,13 @@ export {
   GemmaModel,
 } from "./api/gemma.ts";
 export { Gemma3ForCausalLM, Gemma3TextForSequenceClassification, Gemma3TextModel } from "./api/gemma3.ts";
+export {
+  AutoImageProcessor,
+  type AutoImageProcessorOptions,
+  Gemma3ImageProcessor,
+  Gemma3ImageProcessorPil,
+  type ImageProcessorPretrainedOptions,
+} from "./api/image-processors.ts";
 export type { DtypeOption, PretrainedOptions, ProgressCallback, ProgressInfo } from "./api/options.ts";
 export type { ModelMemory, ModelOutput } from "./api/pretrained-decoder.ts";
 export {
@@ -63,6 +70,15 @@ export * from "./generation/public.ts";
 export { GemmaConfig } from "./models/gemma/config.ts";
 export { Gemma3TextConfig } from "./models/gemma3/config.ts";
 export * from "./pipelines/public.ts";
+export type {
+  Gemma3ImageProcessing,
+  ImageFeatures,
+  ImageInputs,
+  ImageProcessorOptions,
+} from "./processing/gemma3-image-processor.ts";
+export type { Gemma3ImageProcessorConfig, ImageSize } from "./processing/image-settings.ts";
+export type { ImageSource, LoadImageOptions } from "./processing/image-source.ts";
+export { type ImageInput, load_image, RawImage } from "./processing/raw-image.ts";
 export { PreTrainedTokenizer } from "./processing/tokenizer.ts";
 export {
   dequantize_4bit,

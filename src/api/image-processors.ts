@@ -59,7 +59,9 @@ export class AutoImageProcessor {
     }
     const { config, type } = await loadConfig(id, others, "AutoImageProcessor.from_pretrained");
     if (!/^Gemma3ImageProcessor(Fast|Pil)?$/.test(type)) {
-      throw new ConfigError(`"${type}" is not an image processor of lapidary's`, { key: "image_processor_type" });
+      throw new ConfigError(`"${type}" is not an image processor of lapidary's`, {
+        key: "image_processor_type",
+      });
     }
     return backend === "pil" ? new Gemma3ImageProcessorPil(config) : new Gemma3ImageProcessor(config);
   }

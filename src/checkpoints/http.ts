@@ -159,8 +159,7 @@ export async function textOf(
   limits?: Readonly<NetworkLimits>,
 ): Promise<string> {
   const bytes = await bytesOf(answer, limit, limits);
-  if (bytes === undefined)
-    throw new HubError(`${answer.url.href}: the answer is longer than ${limit} bytes`);
+  if (bytes === undefined) throw new HubError(`${answer.url.href}: the answer is longer than ${limit} bytes`);
   return bytes.toString("utf8");
 }
 

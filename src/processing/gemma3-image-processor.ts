@@ -8,7 +8,7 @@ import {
   type ImageSettings,
   imageSettings,
 } from "./image-settings.ts";
-import { type LoadImageOptions } from "./image-source.ts";
+import type { LoadImageOptions } from "./image-source.ts";
 import { panAndScan } from "./pan-and-scan.ts";
 import { type ImageInput, load_image, RawImage } from "./raw-image.ts";
 import { cut, type Region, type ResampleStyle, resizeBilinear } from "./resample.ts";
@@ -81,7 +81,9 @@ export abstract class Gemma3ImageProcessing extends Callable<ImageProcessorCall>
     checkParts(parts, isResized);
     const size = channels * height * width;
     if (parts.length * size > MAX_ELEMENTS) {
-      throw new InputError(`pixel_values: ${parts.length} images of ${width}x${height} are over 2^31 elements`);
+      throw new InputError(
+        `pixel_values: ${parts.length} images of ${width}x${height} are over 2^31 elements`,
+      );
     }
     const tables = valueTables(settings, channels, this.#style);
     const out = new Float32Array(parts.length * size);
@@ -105,9 +107,13 @@ async function loadAll(
   if (inputs.length === 0) throw new InputError("image processor: at least one image is needed");
   const loaded: RawImage[] = [];
   for (const input of inputs) {
-    const image = settings.do_convert_rgb ? await load_image(input, options) : await RawImage.read(input, options);
+    const image = settings.do_convert_rgb
+      ? await load_image(input, options)
+      : await RawImage.read(input, options);
     if (image.channels !== 1 && image.channels !== 3) {
-      throw new InputError("image processor: images with alpha need do_convert_rgb", { option: "do_convert_rgb" });
+      throw new InputError("image processor: images with alpha need do_convert_rgb", {
+        option: "do_convert_rgb",
+      });
     }
     loaded.push(image);
   }

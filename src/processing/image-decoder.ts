@@ -9,7 +9,7 @@ let sharp: Promise<SharpFactory> | undefined;
 /**
  * Decodes a JPEG, PNG, WebP, GIF (its first frame) or AVIF: 1 to 4 channels of 8 bits, turned as its EXIF orientation
  * says, colours as stored (colour profiles are not applied, as in Pillow). CMYK becomes RGB; of 16 bits the upper 8
- * stay. `place` names the image in messages.
+ * stay (Pillow does so for RGB, but makes every grey level above 255 white). `place` names the image in messages.
  */
 export async function decodeImage(bytes: Uint8Array, maxPixels: number, place: string): Promise<PixelGrid> {
   const format = formatOf(bytes);
@@ -29,7 +29,9 @@ export async function decodeImage(bytes: Uint8Array, maxPixels: number, place: s
     return channels < 3 ? greyOnly(pixels, channels) : pixels;
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
-    const reason = String((cause as Error).message).trim().split("\n", 1)[0];
+    const reason = String((cause as Error).message)
+      .trim()
+      .split("\n", 1)[0];
     throw new InputError(`${place}: cannot be decoded as ${format}: ${reason}`, { cause });
   }
 }

@@ -130,9 +130,12 @@ function checkBytes(length: number, place: string, limits: ImageLimits): void {
 }
 
 function tooManyBytes(place: string, { maxBytes }: ImageLimits): InputError {
-  return new InputError(`${place}: is longer than ${maxBytes} bytes; raise the limit with the option maxBytes`, {
-    option: "maxBytes",
-  });
+  return new InputError(
+    `${place}: is longer than ${maxBytes} bytes; raise the limit with the option maxBytes`,
+    {
+      option: "maxBytes",
+    },
+  );
 }
 
 function positive(value: number, option: string, call: string): number {

@@ -28,7 +28,9 @@ export class RawImage implements PixelGrid {
       throw new InputError("RawImage: data must be a Uint8Array or a Uint8ClampedArray");
     }
     if (![width, height].every((side) => Number.isSafeInteger(side) && side > 0)) {
-      throw new InputError(`RawImage: width and height must be positive integers, got ${width} and ${height}`);
+      throw new InputError(
+        `RawImage: width and height must be positive integers, got ${width} and ${height}`,
+      );
     }
     if (![1, 2, 3, 4].includes(channels)) {
       throw new InputError(`RawImage: an image has 1 to 4 channels, got ${channels}`);
