@@ -54,7 +54,7 @@ export abstract class CausalLM<Config extends TextConfig = TextConfig> extends P
     const { logits } = result;
     return {
       logits,
-      ...(labels === undefined ? {} : { loss: causalLoss(logits, labelTensor(labels)) }),
+      ...(labels == null ? {} : { loss: causalLoss(logits, labelTensor(labels)) }),
       ...commonOutputs(result),
     };
   }

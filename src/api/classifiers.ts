@@ -33,7 +33,7 @@ abstract class Classifier<Config extends TextConfig> extends PretrainedDecoder<C
     const logits = this.pool(result.logits, inputs);
     return {
       logits,
-      ...(labels === undefined ? {} : { loss: this.loss(logits, labelTensor(labels)) }),
+      ...(labels == null ? {} : { loss: this.loss(logits, labelTensor(labels)) }),
       ...commonOutputs(result),
     };
   }
@@ -44,7 +44,7 @@ abstract class Classifier<Config extends TextConfig> extends PretrainedDecoder<C
 
 /** Scores a text by its last token: the last one that is not the padding token, as HF looks for it. */
 export abstract class SequenceClassifier<Config extends TextConfig = TextConfig> extends Classifier<Config> {
-  protected override pool(logits: Tensor, { input_ids }: DecoderForwardInputs): Tensor {
+  protected override pool(logits: Tensor, { input_ids, attention_mask }: DecoderForwardInputs): Tensor {
     const [batch, length, count] = logits.dims as [number, number, number];
     const { pad_token_id } = this.config;
     if (pad_token_id === null && batch > 1)
@@ -55,10 +55,10 @@ export abstract class SequenceClassifier<Config extends TextConfig = TextConfig>
         },
       );
     const rows = input_ids && idRows(input_ids, "input_ids");
+    const mask = attention_mask && idRows(attention_mask, "attention_mask");
     const pooled = new Float32Array(batch * count);
     for (let r = 0; r < batch; r++) {
-      const last =
-        rows === undefined || pad_token_id === null ? length - 1 : lastToken(rows[r]!, pad_token_id);
+      const last = lastToken(length, rows?.[r], pad_token_id, mask?.[r]?.slice(-length));
       const start = (r * length + last) * count;
       pooled.set((logits.data as Float32Array).subarray(start, start + count), r * count);
     }
@@ -70,12 +70,16 @@ export abstract class SequenceClassifier<Config extends TextConfig = TextConfig>
   }
 }
 
-/** A row of nothing but padding counts as its first token, as in HF. */
-function lastToken(row: readonly number[], pad_token_id: number): number {
-  return Math.max(
-    0,
-    row.findLastIndex((id) => id !== pad_token_id),
-  );
+/** The last token that is no padding, by its id or by the mask. A row of nothing but padding counts as its first token, as in HF. */
+function lastToken(
+  length: number,
+  row: readonly number[] | undefined,
+  pad_token_id: number | null,
+  mask: readonly number[] | undefined,
+): number {
+  let last = length - 1;
+  while (last > 0 && ((row !== undefined && row[last] === pad_token_id) || mask?.[last] === 0)) last--;
+  return last;
 }
 
 /** Scores every token. */

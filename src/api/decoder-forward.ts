@@ -9,15 +9,17 @@ import { idRows, type RowSpan, rowSpans } from "./inputs.ts";
 /** Inputs of a text model's forward call, by HF's names. */
 export interface DecoderForwardInputs {
   /** int64 [batch, length] */
-  readonly input_ids?: IdsInput;
+  readonly input_ids?: IdsInput | null;
   /** float32 [batch, length, hidden_size]: vectors in place of `input_ids`, as the embedding gives them. */
-  readonly inputs_embeds?: Tensor;
+  readonly inputs_embeds?: Tensor | null;
   /** [batch, length], or with cached positions [batch, past + length]; 0 at padding on either side, and at tokens that no other may see. */
-  readonly attention_mask?: IdsInput;
+  readonly attention_mask?: IdsInput | null;
+  /** What a processor gives beside the ids: 0 at text, and text is all that these models take. */
+  readonly token_type_ids?: IdsInput | null;
   /** [batch, length] or [1, length]. By default a row's tokens count from 0, or on from what the cache holds. */
-  readonly position_ids?: IdsInput;
+  readonly position_ids?: IdsInput | null;
   /** What to predict: ids per position (-100: none), or a classifier's labels. Gives `loss`. */
-  readonly labels?: Tensor | readonly unknown[];
+  readonly labels?: Tensor | readonly unknown[] | null;
   /** The cache of an earlier call, a new one, or HF's tuple form; the new positions are appended to it. */
   readonly past_key_values?: PastKeyValues | null;
   readonly use_cache?: boolean;
@@ -27,6 +29,11 @@ export interface DecoderForwardInputs {
   readonly logits_to_keep?: number;
   readonly signal?: AbortSignal;
 }
+
+/** Inputs without those that are null. */
+export type GivenInputs = {
+  [Name in keyof DecoderForwardInputs]: Exclude<DecoderForwardInputs[Name], null>;
+};
 
 /** What the rows of a padded batch give, back in the shape of the batch; zeros at padding. */
 export interface DecoderForwardResult {
@@ -61,9 +68,10 @@ interface Batch {
 /** One forward call over a padded batch: padding is taken off the rows and put back around the results. */
 export async function forwardDecoder(
   decoder: TransformerDecoder,
-  inputs: DecoderForwardInputs,
+  inputs: GivenInputs,
   wants: ForwardWants,
 ): Promise<DecoderForwardResult> {
+  if (inputs.token_type_ids !== undefined) checkTypes(idRows(inputs.token_type_ids, "token_type_ids"));
   const batch = readBatch(inputs, wants.hidden_size);
   const { rows, spans, length } = batch;
   const keep = checkKeep(inputs.logits_to_keep ?? 0, length);
@@ -83,8 +91,11 @@ export async function forwardDecoder(
   };
   const cache = cacheFor(decoder, inputs, batch);
   const pasts = cache?.lengths.slice() ?? rows.map(() => 0);
-  const step =
-    cache === undefined ? await decoder.encode(rows, options) : await decoder.step(rows, cache, options);
+  const release = cache?.hold();
+  const step = await (cache === undefined
+    ? decoder.encode(rows, options)
+    : decoder.step(rows, cache, options)
+  ).finally(release);
   return {
     logits: scatterLogits(step, spans, length, wants.logits === 0 ? 0 : keep, all, wants.logits),
     hidden_states: step.hidden_states?.map((state) => scatterStates(state, batch, wants.hidden_size)),
@@ -95,7 +106,14 @@ export async function forwardDecoder(
   };
 }
 
-function readBatch(inputs: DecoderForwardInputs, hidden_size: number): Batch {
+function checkTypes(types: readonly (readonly number[])[]): void {
+  if (types.flat().some((type) => type !== 0))
+    throw new InputError("token_type_ids: a text model takes text alone, whose type is 0", {
+      option: "token_type_ids",
+    });
+}
+
+function readBatch(inputs: GivenInputs, hidden_size: number): Batch {
   const { input_ids, inputs_embeds, attention_mask } = inputs;
   if ((input_ids === undefined) === (inputs_embeds === undefined))
     throw new InputError("a model takes either input_ids or inputs_embeds", { option: "input_ids" });
@@ -134,10 +152,10 @@ function checkEmbeds(inputs_embeds: Tensor, hidden_size: number): void {
  */
 function cacheFor(
   decoder: TransformerDecoder,
-  { past_key_values, use_cache, attention_mask }: DecoderForwardInputs,
+  { past_key_values, use_cache, attention_mask }: GivenInputs,
   { rows, length }: Batch,
 ): Cache | undefined {
-  if (past_key_values === undefined || past_key_values === null) {
+  if (past_key_values === undefined) {
     return use_cache === false || decoder.bidirectional
       ? undefined
       : decoder.createCache(rows.length, length);
@@ -188,7 +206,7 @@ const MAX_POSITION = 2 ** 22;
  * texts were packed into a row, which don't see each other.
  */
 function rowMasks(
-  { attention_mask, past_key_values, use_cache }: DecoderForwardInputs,
+  { attention_mask, past_key_values, use_cache }: GivenInputs,
   position_ids: readonly (readonly number[])[] | undefined,
   spans: readonly RowSpan[],
 ): RowMask[] | undefined {

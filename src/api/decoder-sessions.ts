@@ -1,4 +1,5 @@
 import { dirname, parse, sep } from "node:path";
+import { InputError } from "../errors.ts";
 import type { DecoderModel, GraphVariant } from "../generation/decoder-model.ts";
 import type { RopeSpec } from "../generation/rope-tables.ts";
 import { Graph } from "../graph/graph.ts";
@@ -55,6 +56,7 @@ export class DecoderSessions implements DecoderModel {
   readonly #parts: DecoderParts;
   readonly #options: EngineOptions;
   readonly #sessions: Map<string, Promise<Session>> = new Map();
+  #disposed = false;
   /** The layers that the sessions have room for an adapter beside. */
   #slots: ReadonlySet<string>;
 
@@ -96,7 +98,13 @@ export class DecoderSessions implements DecoderModel {
     return { model, externalDataFolder };
   }
 
+  /** For good: the model can't run any more. */
   async dispose(): Promise<void> {
+    this.#disposed = true;
+    await this.#release();
+  }
+
+  async #release(): Promise<void> {
     const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
     for (const session of await Promise.allSettled(sessions))
@@ -108,8 +116,9 @@ export class DecoderSessions implements DecoderModel {
     if (adapters.slots !== this.#slots) {
       this.#slots = adapters.slots;
       // Before the next is made, so that the weights are in memory once.
-      await this.dispose();
+      await this.#release();
     }
+    if (this.#disposed) throw new InputError("the model was disposed");
     let session = this.#sessions.get(key);
     if (session === undefined) {
       session = make();

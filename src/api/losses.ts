@@ -28,7 +28,7 @@ export function sequenceLoss(logits: Tensor, labels: Tensor, config: LabelConfig
   const [batch, count] = logits.dims as [number, number];
   const problem = config.problem_type ?? guessProblem(labels, count);
   if (problem === "single_label_classification") {
-    checkDims(labels, [batch], logits);
+    if (labels.size !== batch) checkDims(labels, [batch], logits);
     return crossEntropy(logits, numbers(labels));
   }
   if (problem === "regression" && count === 1 && labels.size === batch)

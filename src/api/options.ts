@@ -104,6 +104,11 @@ const OTHER_PARTS = ["vision_encoder", "audio_encoder", "encoder_model"];
 
 /** Throws for options that do not exist. */
 export function checkPretrainedOptions(options: object, call: string): void {
+  const { config } = options as PretrainedOptions;
+  if (config !== undefined && (typeof config !== "object" || config === null))
+    throw new InputError(`${call}: config must be an object or an instance of a config class`, {
+      option: "config",
+    });
   rejectUnknownOptions(options, KNOWN, call);
 }
 
@@ -187,8 +192,8 @@ function checkThreads(value: number | undefined): number | undefined {
   throw new InputError(`threads: expected a positive integer, got ${value}`, { option: "threads" });
 }
 
-function checkAttention(value: string | undefined, call: string): void {
-  if (value === undefined || ATTENTION.includes(value)) return;
+function checkAttention(value: string | null | undefined, call: string): void {
+  if (value === undefined || value === null || ATTENTION.includes(value)) return;
   throw new InputError(
     `${call}: attn_implementation "${value}" does not exist here; leave it out, or write "sdpa" or "eager"`,
     { option: "attn_implementation" },

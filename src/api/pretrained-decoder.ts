@@ -33,6 +33,7 @@ const FORWARD_INPUTS: readonly (keyof DecoderForwardInputs)[] = [
   "input_ids",
   "inputs_embeds",
   "attention_mask",
+  "token_type_ids",
   "position_ids",
   "labels",
   "past_key_values",
@@ -123,7 +124,7 @@ export abstract class PretrainedDecoder<Config extends TextConfig, Output> exten
 
   abstract _call(inputs: DecoderForwardInputs): Promise<Output>;
 
-  /** HF's name of the call. */
+  /** HF's name of the call. Inputs that are null count as absent, as in HF. */
   forward(inputs: DecoderForwardInputs): Promise<Output> {
     return this._call(inputs);
   }
@@ -134,7 +135,8 @@ export abstract class PretrainedDecoder<Config extends TextConfig, Output> exten
     wants: Omit<ForwardWants, "hidden_size">,
   ): Promise<DecoderForwardResult> {
     rejectUnknownOptions(inputs, FORWARD_INPUTS, this.constructor.name);
-    return forwardDecoder(this.core.decoder, inputs, { ...wants, hidden_size: this.config.hidden_size });
+    const given = Object.fromEntries(Object.entries(inputs).filter(([, value]) => value !== null));
+    return forwardDecoder(this.core.decoder, given, { ...wants, hidden_size: this.config.hidden_size });
   }
 
   /** The embedding as a function: ids to float32 [batch, length, hidden_size], as `inputs_embeds` takes them. */

@@ -1,4 +1,5 @@
 import { withModelPrefix } from "../checkpoints/model-prefix.ts";
+import { ConfigError } from "../errors.ts";
 import type { JsonObject } from "../models/config-reader.ts";
 import { GemmaConfig } from "../models/gemma/config.ts";
 import { GemmaTextModule } from "../models/gemma/text.ts";
@@ -11,17 +12,21 @@ import { type LoadedModel, loadModel } from "./pretrained-model.ts";
 
 /** How the text models of one architecture are made of its configuration. */
 export interface TextFamily<Config extends TextConfig> {
+  /** `model_type` of its configurations. */
+  readonly model_type: string;
   /** From config.json's contents, or an instance as it is. */
   config(json: JsonObject | Config): Config;
   text(config: Config): TextModule;
 }
 
 export const GEMMA: TextFamily<GemmaConfig> = {
+  model_type: "gemma",
   config: (json) => (json instanceof GemmaConfig ? json : new GemmaConfig(json)),
   text: (config) => new GemmaTextModule(config),
 };
 
 export const GEMMA3_TEXT: TextFamily<Gemma3TextConfig> = {
+  model_type: "gemma3_text",
   config: (json) => (json instanceof Gemma3TextConfig ? json : new Gemma3TextConfig(json)),
   text: (config) => new Gemma3TextModule(config),
 };
@@ -70,6 +75,7 @@ export async function loadTextModel<Config extends TextConfig>(
   let built: { config: Config; module: HeadedModule } | undefined;
   const loaded = await loadModel(id, options, `${name}.from_pretrained`, {
     module: (json) => {
+      checkType(json, family.model_type, id, name);
       const config = family.config(json);
       built = { config, module: head.module(family.text(config), config) };
       return built.module;
@@ -78,4 +84,14 @@ export async function loadTextModel<Config extends TextConfig>(
   });
   const { config, module } = built!;
   return { loaded, config, module, logits_size: head.size(config) };
+}
+
+/** Another architecture's weights may fit by their names, and give nonsense. */
+function checkType(json: JsonObject, expected: string, id: string, name: string): void {
+  const { model_type = expected } = json;
+  if (model_type === expected) return;
+  throw new ConfigError(
+    `${id}: model_type ${JSON.stringify(model_type)} is not for ${name}, which runs "${expected}"; an Auto class chooses the right one`,
+    { key: "model_type" },
+  );
 }

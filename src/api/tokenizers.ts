@@ -2,6 +2,8 @@ import { createHash } from "node:crypto";
 import { realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { cacheFolder } from "../cache-folder.ts";
+import type { Checkpoint } from "../checkpoints/checkpoint.ts";
+import { CheckpointError } from "../errors.ts";
 import { GemmaBpe } from "../processing/gemma-bpe.ts";
 import { loadTokenizerParts, type TokenizerParts } from "../processing/load-tokenizer.ts";
 import { PreTrainedTokenizer } from "../processing/tokenizer.ts";
@@ -40,7 +42,12 @@ async function loadParts(id: string, options: TokenizerOptions, call: string): P
   try {
     const cacheFile = join(cacheFolder(), "tokenizers", `${await sourceKey(files.path)}.bin`);
     const hasJson = await exists(join(files.path, "tokenizer.json"));
-    const source = hasJson ? { folder: files.path } : { gguf: () => files.checkpoint() };
+    const gguf = async (): Promise<Checkpoint> => {
+      const checkpoint = await files.checkpoint();
+      if (checkpoint.format === "gguf") return checkpoint;
+      throw new CheckpointError("there is no tokenizer.json", { file: files.path });
+    };
+    const source = hasJson ? { folder: files.path } : { gguf };
     return await loadTokenizerParts({ ...source, cacheFile, overrides });
   } finally {
     await files.close();

@@ -55,7 +55,7 @@ export async function writePack(
     end += entry.bytes;
   }
   await checkRoom(options.folder, end, "packing the weights");
-  await replaceFile(path, async (handle) => {
+  const write = async (handle: FileHandle): Promise<void> => {
     await writeAll(handle, header, 0);
     let done = header.length;
     for (const weight of plan) {
@@ -66,7 +66,8 @@ export async function writePack(
         options.onProgress?.(done, end);
       }
     }
-  });
+  };
+  await replaceFile(path, write, options.signal);
 }
 
 /** Reads the small weights: from a pack, which has them as float32 under their key, or from the checkpoint itself. */

@@ -65,6 +65,8 @@ const OPTIONS = [
 
 /** Finds a model by path, package name or hub id, and fetches it where it isn't on this machine. */
 export async function resolveModel(id: string, options: ResolveOptions = {}): Promise<ResolvedModel> {
+  if (typeof id !== "string" || id === "")
+    throw new InputError(`a model is named by a folder, a file or an id, got ${JSON.stringify(id)}`);
   rejectUnknownOptions(options, OPTIONS, "resolveModel");
   const { source = "auto", signal, file } = options;
   if (!["auto", "hub", "pypi"].includes(source)) {

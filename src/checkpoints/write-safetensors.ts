@@ -36,7 +36,11 @@ export async function writeSafetensors(
  * Gives `path` the contents that `write` puts into a temporary file beside it, which then takes its place: a reader
  * never sees half a file.
  */
-export async function replaceFile(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+export async function replaceFile(
+  path: string,
+  write: (handle: FileHandle) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`);
   try {
     const handle = await open(temporary, "wx");
@@ -49,7 +53,7 @@ export async function replaceFile(path: string, write: (handle: FileHandle) => P
     await rename(temporary, path);
   } catch (cause) {
     await rm(temporary, { force: true });
-    if (cause instanceof CheckpointError) throw cause;
+    if (signal?.aborted === true || cause instanceof CheckpointError) throw cause;
     throw new CheckpointError(`can't be written: ${reasonOf(cause)}`, { file: path, cause });
   }
 }

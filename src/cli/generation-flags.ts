@@ -60,7 +60,7 @@ export function addGenerationFlags(command: Command, newTokens: number = DEFAULT
     .option("--num-beams <count>", "beam search", positiveInteger)
     .option("--repetition-penalty <number>", "above 1 against repetition", anyNumber)
     .option("--no-repeat-ngram-size <count>", "never repeat a run of so many tokens", wholeNumber)
-    .option("--stop <text...>", "stop after this text")
+    .option("--stop <text>", "stop after this text; may be given several times", anotherText)
     .option("--ignore-eos", "write on past the end-of-text token")
     .option(
       "--prompt-lookup <count>",
@@ -70,6 +70,10 @@ export function addGenerationFlags(command: Command, newTokens: number = DEFAULT
     .option("--assistant <model>", "a smaller model with the same vocabulary that guesses ahead")
     .option("--json-schema <file or JSON>", "write JSON that satisfies this schema; {} for any", schemaText)
     .option("--regex <pattern>", "write a text that matches as a whole");
+}
+
+function anotherText(text: string, before: readonly string[] = []): string[] {
+  return [...before, text];
 }
 
 /** A schema as it stands in the argument, or in the file that this names. */
@@ -107,5 +111,7 @@ export function generationOptions(
     regex: flags.regex,
   };
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  // As everywhere, a temperature of 0 means the likeliest token.
+  if (flags.temperature === 0 && flags.doSample === undefined) return { ...given, do_sample: false };
   return SAMPLING_OPTIONS.some((name) => name in given) ? { do_sample: true, ...given } : given;
 }

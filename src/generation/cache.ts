@@ -43,6 +43,7 @@ export abstract class Cache implements DecoderCache, Iterable<[Tensor, Tensor]> 
   /** The contents come from tensors, which don't tell everything of a cache. */
   #lenient = false;
   #disposed = false;
+  #held = false;
 
   /** Positions that a row may have at most; undefined: any number. */
   protected readonly limit: number | undefined = undefined;
@@ -102,6 +103,21 @@ export abstract class Cache implements DecoderCache, Iterable<[Tensor, Tensor]> 
     this.#model = layers;
     this.settle(this.#store!);
     return this.#store!;
+  }
+
+  /**
+   * For calls: nobody else may use the cache until the function that this returns is called. Two calls at once would
+   * write into each other's text.
+   */
+  hold(): () => void {
+    if (this.#held)
+      throw new InputError("past_key_values is in use by another call; wait for it, or fork the cache", {
+        option: "past_key_values",
+      });
+    this.#held = true;
+    return () => {
+      this.#held = false;
+    };
   }
 
   /** Whether there is anything in it yet. */

@@ -129,6 +129,11 @@ export class DecoderRows {
     }
   }
 
+  /** Keeps other calls off the caller's cache until the function that it returns is called. */
+  hold(): () => void {
+    return this.#options.cache?.hold?.() ?? (() => undefined);
+  }
+
   /** Releases the cache, unless it is the caller's. */
   dispose(): void {
     if (this.#cache !== this.#options.cache) this.#cache?.dispose();

@@ -11,6 +11,8 @@ export interface DecoderCache {
   reorder(indices: readonly number[]): void;
   /** Drops positions from `length` on in every row; negative: that many from the end; 0: none. Throws where it can't. */
   crop(length: number): void;
+  /** Keeps other calls off until the function that it returns is called; throws where one is at work. */
+  hold?(): () => void;
   /** Bytes held. */
   readonly byteLength: number;
   dispose(): void;

@@ -14,7 +14,7 @@ import { FIELD_NAMES } from "./generation-fields.ts";
 import { type LogitsProcessorCall, LogitsProcessorList } from "./logits-processors/base.ts";
 import type { PrefixAllowedTokensFn } from "./logits-processors/tokens.ts";
 import { type GenerateOutput, withRows } from "./output.ts";
-import { type IdsInput, type Prompt, type PromptSettings, readPrompt } from "./prompt.ts";
+import { type IdsInput, type Prompt, type PromptSettings, readPrompt, readRows } from "./prompt.ts";
 import { withVectors } from "./prompt-vectors.ts";
 import { Recorder, type Run } from "./run.ts";
 import { randomSeed } from "./sampling.ts";
@@ -41,6 +41,8 @@ export interface GenerateOptions extends GenerationOptions, ConstraintOptions {
   past_key_values?: DecoderCache | LegacyCache | CacheEntries | null | undefined;
   /** float32 [batch, length, hidden_size]: vectors in place of the prompt's own. Without input_ids the result is new tokens only. */
   inputs_embeds?: Tensor | null | undefined;
+  /** What a processor gives beside the ids: 0 at text, and text is all that these models take. */
+  token_type_ids?: IdsInput | null | undefined;
   generation_config?: GenerationConfig | GenerationOptions | null | undefined;
   logits_processor?: LogitsProcessorCall | Iterable<LogitsProcessorCall> | null | undefined;
   stopping_criteria?: StoppingCriteriaCall | Iterable<StoppingCriteriaCall> | null | undefined;
@@ -77,6 +79,7 @@ export const CALL_OPTION_NAMES: readonly string[] = [
   "input_ids",
   "inputs",
   "attention_mask",
+  "token_type_ids",
   "past_key_values",
   "inputs_embeds",
   "generation_config",
@@ -119,10 +122,12 @@ export async function generate(
   context: GenerateContext = {},
 ): Promise<GenerateResult> {
   let run: Run | undefined;
+  let release: (() => void) | undefined;
   let keepCache = false;
   try {
     options.signal?.throwIfAborted();
     run = prepare(decoder, options, context);
+    release = run.rows.hold();
     const beams = (run.config.num_beams ?? 1) > 1;
     const result = beams ? await beamSearch(run) : { sequences: await oneByOne(run) };
     run.streamer?.end();
@@ -135,6 +140,7 @@ export async function generate(
     options.streamer?.fail?.(error);
     throw error;
   } finally {
+    release?.();
     run?.drafter?.dispose();
     if (!keepCache) run?.rows.dispose();
   }
@@ -235,6 +241,11 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
 }
 
 function promptOf(decoder: Decoder, options: GenerateOptions, settings: PromptSettings): Prompt {
+  const types = options.token_type_ids ? readRows("token_type_ids", options.token_type_ids).flat() : [];
+  if (types.some((type) => Number(type) !== 0))
+    throw new InputError("token_type_ids: a text model takes text alone, whose type is 0", {
+      option: "token_type_ids",
+    });
   const { attention_mask, inputs_embeds } = options;
   const ids = options.input_ids ?? options.inputs;
   if (inputs_embeds === undefined || inputs_embeds === null) return readPrompt(ids, attention_mask, settings);

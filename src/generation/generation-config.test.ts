@@ -116,7 +116,7 @@ const INVALID: Record<string, readonly unknown[]> = {
   cache_config: [{ nbits: 4 }, { bits: 8 }],
   max_cache_len: [0],
   prefill_chunk_size: [0],
-  temperature: [0, -1, Number.POSITIVE_INFINITY],
+  temperature: [-1, Number.POSITIVE_INFINITY],
   top_k: [-1, 2.5],
   top_p: [0, 1.1, -0.5],
   min_p: [-0.1, 1.5],
@@ -168,6 +168,12 @@ describe("every field", () => {
       option: name,
       message: expect.stringContaining("isn't supported yet"),
     });
+  });
+
+  it("temperature 0 is for greedy decoding", async () => {
+    const greedy = { ...GREEDY, temperature: 0 };
+    expect(await outcome(greedy)).toBe(await outcome(GREEDY));
+    await expect(outcome({ ...greedy, do_sample: true })).rejects.toThrow("set do_sample: false");
   });
 
   it.each(Object.entries(INVALID))("%s is checked", async (name, values) => {

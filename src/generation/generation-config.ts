@@ -2,6 +2,7 @@ import { InputError, rejectUnknownOptions } from "../errors.ts";
 import { isPlainObject } from "./checks.ts";
 import { checkField, FIELD_DEFAULTS, FIELD_NAMES, METADATA_NAMES } from "./generation-fields.ts";
 import type { SequenceBias } from "./logits-processors/bias.ts";
+import { checkedTemperature } from "./logits-processors/warpers.ts";
 
 /**
  * How text is generated, under HF's names (transformers 5.18). A field that is null is not set: generate takes the
@@ -181,6 +182,7 @@ export function resolveConfig(
 function checkTogether(config: GenerationConfig): void {
   const beams = config.num_beams ?? 1;
   const returned = config.num_return_sequences ?? 1;
+  if (config.do_sample === true && config.temperature !== null) checkedTemperature(config.temperature);
   if (returned > 1 && beams === 1 && config.do_sample !== true) {
     throw new InputError(`num_return_sequences ${returned} needs do_sample or num_beams`, {
       option: "num_return_sequences",

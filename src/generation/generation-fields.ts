@@ -12,7 +12,6 @@ import {
 } from "./checks.ts";
 import type { GenerationFields, GenerationOptions } from "./generation-config.ts";
 import { decayPenalty } from "./logits-processors/length.ts";
-import { checkedTemperature } from "./logits-processors/warpers.ts";
 import { QuantizedCache, type QuantizedCacheOptions } from "./quantized-cache.ts";
 import { stopStrings } from "./stopping.ts";
 
@@ -81,7 +80,7 @@ const CHECKS: Record<keyof GenerationFields, Check> = {
   },
   max_cache_len: positive,
   prefill_chunk_size: positive,
-  temperature: (_, value) => checkedTemperature(value),
+  temperature: (option, value) => numberWhere(option, value, "a number from 0", (n) => n >= 0),
   top_k: count,
   top_p: above0To1,
   min_p: from0To1,

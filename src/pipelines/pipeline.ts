@@ -4,11 +4,15 @@ import {
   AutoModelForSequenceClassification,
   AutoModelForTokenClassification,
 } from "../api/auto.ts";
+import { BaseTextModel } from "../api/base-model.ts";
+import { CausalLM } from "../api/causal-lm.ts";
+import { SequenceClassifier, TokenClassifier } from "../api/classifiers.ts";
 import { ACCELERATORS_FIRST, loadOnFirst, together } from "../api/loading.ts";
 import type { PretrainedOptions } from "../api/options.ts";
+import { PretrainedDecoder } from "../api/pretrained-decoder.ts";
 import { SentenceTransformer } from "../api/sentence-transformer.ts";
 import { AutoTokenizer } from "../api/tokenizers.ts";
-import { InputError, nearestName } from "../errors.ts";
+import { InputError, nearestName, rejectUnknownOptions } from "../errors.ts";
 import type { PreTrainedTokenizer } from "../processing/tokenizer.ts";
 import type { PipelineModel, PipelineParts } from "./base.ts";
 import { FeatureExtractionPipeline } from "./feature-extraction.ts";
@@ -48,6 +52,8 @@ export interface PipelineArguments<Task extends PipelineTask> extends PipelineOp
 interface TaskEntry {
   load(id: string, options: PretrainedOptions): Promise<PipelineModel>;
   create(parts: PipelineParts<never>): PipelineTypes[PipelineTask];
+  /** Whether a loaded text model suits the task. */
+  suits(model: object): boolean;
   /** The model where none is named. */
   readonly model?: string;
 }
@@ -55,25 +61,30 @@ interface TaskEntry {
 const TEXT_CLASSIFICATION: TaskEntry = {
   load: (id, options) => AutoModelForSequenceClassification.from_pretrained(id, options),
   create: (parts) => new TextClassificationPipeline(parts),
+  suits: (model) => model instanceof SequenceClassifier,
 };
 const TOKEN_CLASSIFICATION: TaskEntry = {
   load: (id, options) => AutoModelForTokenClassification.from_pretrained(id, options),
   create: (parts) => new TokenClassificationPipeline(parts),
+  suits: (model) => model instanceof TokenClassifier,
 };
 
 const TASKS: Readonly<Record<PipelineTask, TaskEntry>> = {
   "text-generation": {
     load: (id, options) => AutoModelForCausalLM.from_pretrained(id, options),
     create: (parts) => new TextGenerationPipeline(parts),
+    suits: (model) => model instanceof CausalLM,
     model: "gemma-3-270m",
   },
   "feature-extraction": {
     load: (id, options) => AutoModel.from_pretrained(id, options),
     create: (parts) => new FeatureExtractionPipeline(parts),
+    suits: (model) => model instanceof BaseTextModel,
   },
   "sentence-similarity": {
     load: (id, options) => SentenceTransformer.from_pretrained(id, options),
     create: (parts) => new SentenceSimilarityPipeline(parts),
+    suits: (model) => model instanceof SentenceTransformer,
   },
   "text-classification": TEXT_CLASSIFICATION,
   "sentiment-analysis": TEXT_CLASSIFICATION,
@@ -127,6 +138,11 @@ async function create(
           option: "tokenizer",
         },
       );
+    rejectUnknownOptions(rest, [], "pipeline with a loaded model");
+    if (model instanceof PretrainedDecoder && !entry.suits(model))
+      throw new InputError(`pipeline: a ${model.constructor.name} is no model for ${task}`, {
+        option: "model",
+      });
     return entry.create({ task: name, model, tokenizer: known } as PipelineParts<never>);
   }
   const id = model ?? entry.model;

@@ -53,6 +53,8 @@ function applyOptions(api: OrtApi, target: Pointer, options: ResolvedOptions): v
   api.check("DisableMemPattern", target);
   api.check("SetSessionGraphOptimizationLevel", target, OPTIMIZATION_LEVELS[options.optimization]);
   for (const [key, value] of options.config) api.check("AddSessionConfigEntry", target, key, value);
+  // Providers log, which needs the environment; it is made when it is first asked for.
+  void api.env;
   appendProvider(api, target, options.device);
 }
 
