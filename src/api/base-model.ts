@@ -36,3 +36,17 @@ export class BaseTextModel<Config extends TextConfig = TextConfig> extends Pretr
     };
   }
 }
+
+/** A text model with something on it. */
+export abstract class HeadedModel<Config extends TextConfig, Output> extends PretrainedDecoder<
+  Config,
+  Output
+> {
+  #model: BaseTextModel<Config> | undefined;
+
+  /** The text model under the head. */
+  get model(): BaseTextModel<Config> {
+    this.#model ??= new BaseTextModel(this.core);
+    return this.#model;
+  }
+}

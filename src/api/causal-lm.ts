@@ -6,17 +6,12 @@ import type { GenerateOutput } from "../generation/output.ts";
 import type { JsonObject } from "../models/config-reader.ts";
 import type { TextConfig } from "../models/text-config.ts";
 import type { Tensor } from "../tensor.ts";
-import { BaseTextModel } from "./base-model.ts";
+import { HeadedModel } from "./base-model.ts";
 import type { DecoderForwardInputs } from "./decoder-forward.ts";
 import { GENERATION } from "./decoder-sessions.ts";
 import { labelTensor } from "./inputs.ts";
 import { causalLoss } from "./losses.ts";
-import {
-  commonOutputs,
-  type ModelOutput,
-  PretrainedDecoder,
-  type TextModelCore,
-} from "./pretrained-decoder.ts";
+import { commonOutputs, type ModelOutput, type TextModelCore } from "./pretrained-decoder.ts";
 
 /** What calling a causal language model gives, as HF's CausalLMOutputWithPast. */
 export interface CausalLMOutput extends ModelOutput {
@@ -30,22 +25,15 @@ export interface CausalLMOutput extends ModelOutput {
 export type CausalLMGenerateOutput = GenerateOutput & { readonly past_key_values?: Cache };
 
 /** A decoder with a language-model head: called for logits, or asked to generate. */
-export abstract class CausalLM<Config extends TextConfig = TextConfig> extends PretrainedDecoder<
+export abstract class CausalLM<Config extends TextConfig = TextConfig> extends HeadedModel<
   Config,
   CausalLMOutput
 > {
   readonly generation_config: GenerationConfig;
-  #model: BaseTextModel<Config> | undefined;
 
   protected constructor(core: TextModelCore<Config>) {
     super(core);
     this.generation_config = GenerationConfig.from_object(core.generation_config ?? tokenIds(core.config));
-  }
-
-  /** The text model under the head. */
-  get model(): BaseTextModel<Config> {
-    this.#model ??= new BaseTextModel(this.core);
-    return this.#model;
   }
 
   async _call(inputs: DecoderForwardInputs): Promise<CausalLMOutput> {

@@ -1,11 +1,11 @@
 import { InputError } from "../errors.ts";
 import type { TextConfig } from "../models/text-config.ts";
 import { Tensor } from "../tensor.ts";
-import { BaseTextModel } from "./base-model.ts";
+import { HeadedModel } from "./base-model.ts";
 import type { DecoderForwardInputs } from "./decoder-forward.ts";
 import { idRows, labelTensor } from "./inputs.ts";
 import { sequenceLoss, tokenLoss } from "./losses.ts";
-import { commonOutputs, type ModelOutput, PretrainedDecoder } from "./pretrained-decoder.ts";
+import { commonOutputs, type ModelOutput } from "./pretrained-decoder.ts";
 
 /** As HF's SequenceClassifierOutputWithPast and TokenClassifierOutput. */
 export interface ClassifierOutput extends ModelOutput {
@@ -16,15 +16,7 @@ export interface ClassifierOutput extends ModelOutput {
 }
 
 /** A text model with a score for each label. */
-abstract class Classifier<Config extends TextConfig> extends PretrainedDecoder<Config, ClassifierOutput> {
-  #model: BaseTextModel<Config> | undefined;
-
-  /** The text model under the head. */
-  get model(): BaseTextModel<Config> {
-    this.#model ??= new BaseTextModel(this.core);
-    return this.#model;
-  }
-
+abstract class Classifier<Config extends TextConfig> extends HeadedModel<Config, ClassifierOutput> {
   async _call(inputs: DecoderForwardInputs): Promise<ClassifierOutput> {
     if (inputs.logits_to_keep !== undefined)
       throw new InputError("logits_to_keep: a classifier scores all tokens", { option: "logits_to_keep" });

@@ -1,7 +1,7 @@
 import { InputError } from "../errors.ts";
 import type { Cache, PastKeyValues } from "../generation/cache.ts";
 import type { DecoderStep, RowAttention, RowMask, StepOptions } from "../generation/decoder.ts";
-import type { IdsInput } from "../generation/prompt.ts";
+import { checkTextAlone, type IdsInput } from "../generation/prompt.ts";
 import type { TransformerDecoder } from "../generation/transformer-decoder.ts";
 import { Tensor } from "../tensor.ts";
 import { idRows, type RowSpan, rowSpans } from "./inputs.ts";
@@ -71,7 +71,7 @@ export async function forwardDecoder(
   inputs: GivenInputs,
   wants: ForwardWants,
 ): Promise<DecoderForwardResult> {
-  if (inputs.token_type_ids !== undefined) checkTypes(idRows(inputs.token_type_ids, "token_type_ids"));
+  checkTextAlone(inputs.token_type_ids);
   const batch = readBatch(inputs, wants.hidden_size);
   const { rows, spans, length } = batch;
   const keep = checkKeep(inputs.logits_to_keep ?? 0, length);
@@ -104,13 +104,6 @@ export async function forwardDecoder(
     attentions: step.attentions?.map((layer) => scatterAttentions(layer, spans, length, pasts)),
     past_key_values: cache,
   };
-}
-
-function checkTypes(types: readonly (readonly number[])[]): void {
-  if (types.flat().some((type) => type !== 0))
-    throw new InputError("token_type_ids: a text model takes text alone, whose type is 0", {
-      option: "token_type_ids",
-    });
 }
 
 function readBatch(inputs: GivenInputs, hidden_size: number): Batch {

@@ -1,10 +1,11 @@
 import { dirname, parse, sep } from "node:path";
 import { InputError } from "../errors.ts";
-import type { DecoderModel, GraphVariant } from "../generation/decoder-model.ts";
+import type { DecoderModel } from "../generation/decoder-model.ts";
 import type { RopeSpec } from "../generation/rope-tables.ts";
 import { Graph } from "../graph/graph.ts";
 import { serializeOnnx } from "../graph/onnx/serialize.ts";
 import { fileRanges, type WeightSource } from "../graph/weights.ts";
+import type { GraphVariant } from "../graph-variant.ts";
 import type { LayerCacheSpec } from "../models/decoder-inputs.ts";
 import type { HeadedModule } from "../models/heads.ts";
 import { layerCaches, type TextConfig } from "../models/text-config.ts";

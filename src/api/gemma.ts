@@ -4,30 +4,13 @@ import { CausalLM } from "./causal-lm.ts";
 import { SequenceClassifier, TokenClassifier } from "./classifiers.ts";
 import type { PretrainedOptions } from "./options.ts";
 import { TextModelCore } from "./pretrained-decoder.ts";
-import {
-  GEMMA,
-  type Head,
-  LANGUAGE_MODEL,
-  loadTextModel,
-  NO_HEAD,
-  SEQUENCE_CLASSIFIER,
-  TOKEN_CLASSIFIER,
-} from "./text-models.ts";
-
-async function load(
-  id: string,
-  options: PretrainedOptions | undefined,
-  name: string,
-  head: Head,
-): Promise<TextModelCore<GemmaConfig>> {
-  return new TextModelCore(await loadTextModel(id, options ?? {}, name, GEMMA, head));
-}
+import { GEMMA, LANGUAGE_MODEL, NO_HEAD, SEQUENCE_CLASSIFIER, TOKEN_CLASSIFIER } from "./text-models.ts";
 
 /** Gemma (2B, 7B) without a head. */
 export class GemmaModel extends BaseTextModel<GemmaConfig> {
   /** Loads a model: a folder, a .gguf file, a hub id, or the name of a pinned package. */
   static async from_pretrained(id: string, options?: PretrainedOptions): Promise<GemmaModel> {
-    return new GemmaModel(await load(id, options, "GemmaModel", NO_HEAD));
+    return new GemmaModel(await TextModelCore.load(id, options, "GemmaModel", GEMMA, NO_HEAD));
   }
 }
 
@@ -35,7 +18,9 @@ export class GemmaModel extends BaseTextModel<GemmaConfig> {
 export class GemmaForCausalLM extends CausalLM<GemmaConfig> {
   /** Loads a model: a folder, a .gguf file, a hub id, or the name of a pinned package. */
   static async from_pretrained(id: string, options?: PretrainedOptions): Promise<GemmaForCausalLM> {
-    return new GemmaForCausalLM(await load(id, options, "GemmaForCausalLM", LANGUAGE_MODEL));
+    return new GemmaForCausalLM(
+      await TextModelCore.load(id, options, "GemmaForCausalLM", GEMMA, LANGUAGE_MODEL),
+    );
   }
 }
 
@@ -46,7 +31,13 @@ export class GemmaForSequenceClassification extends SequenceClassifier<GemmaConf
     id: string,
     options?: PretrainedOptions,
   ): Promise<GemmaForSequenceClassification> {
-    const core = await load(id, options, "GemmaForSequenceClassification", SEQUENCE_CLASSIFIER);
+    const core = await TextModelCore.load(
+      id,
+      options,
+      "GemmaForSequenceClassification",
+      GEMMA,
+      SEQUENCE_CLASSIFIER,
+    );
     return new GemmaForSequenceClassification(core);
   }
 }
@@ -58,7 +49,13 @@ export class GemmaForTokenClassification extends TokenClassifier<GemmaConfig> {
     id: string,
     options?: PretrainedOptions,
   ): Promise<GemmaForTokenClassification> {
-    const core = await load(id, options, "GemmaForTokenClassification", TOKEN_CLASSIFIER);
+    const core = await TextModelCore.load(
+      id,
+      options,
+      "GemmaForTokenClassification",
+      GEMMA,
+      TOKEN_CLASSIFIER,
+    );
     return new GemmaForTokenClassification(core);
   }
 }

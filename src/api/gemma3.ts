@@ -4,29 +4,15 @@ import { CausalLM } from "./causal-lm.ts";
 import { SequenceClassifier } from "./classifiers.ts";
 import type { PretrainedOptions } from "./options.ts";
 import { TextModelCore } from "./pretrained-decoder.ts";
-import {
-  GEMMA3_TEXT,
-  type Head,
-  LANGUAGE_MODEL,
-  loadTextModel,
-  NO_HEAD,
-  SEQUENCE_CLASSIFIER,
-} from "./text-models.ts";
-
-async function load(
-  id: string,
-  options: PretrainedOptions | undefined,
-  name: string,
-  head: Head,
-): Promise<TextModelCore<Gemma3TextConfig>> {
-  return new TextModelCore(await loadTextModel(id, options ?? {}, name, GEMMA3_TEXT, head));
-}
+import { GEMMA3_TEXT, LANGUAGE_MODEL, NO_HEAD, SEQUENCE_CLASSIFIER } from "./text-models.ts";
 
 /** Gemma 3's text model without its head; with `use_bidirectional_attention` (EmbeddingGemma) an encoder. */
 export class Gemma3TextModel extends BaseTextModel<Gemma3TextConfig> {
   /** Loads a model: a folder, a .gguf file, a hub id, or the name of a pinned package. */
   static async from_pretrained(id: string, options?: PretrainedOptions): Promise<Gemma3TextModel> {
-    return new Gemma3TextModel(await load(id, options, "Gemma3TextModel", NO_HEAD));
+    return new Gemma3TextModel(
+      await TextModelCore.load(id, options, "Gemma3TextModel", GEMMA3_TEXT, NO_HEAD),
+    );
   }
 }
 
@@ -34,7 +20,9 @@ export class Gemma3TextModel extends BaseTextModel<Gemma3TextConfig> {
 export class Gemma3ForCausalLM extends CausalLM<Gemma3TextConfig> {
   /** Loads a model: a folder, a .gguf file, a hub id, or the name of a pinned package. */
   static async from_pretrained(id: string, options?: PretrainedOptions): Promise<Gemma3ForCausalLM> {
-    return new Gemma3ForCausalLM(await load(id, options, "Gemma3ForCausalLM", LANGUAGE_MODEL));
+    return new Gemma3ForCausalLM(
+      await TextModelCore.load(id, options, "Gemma3ForCausalLM", GEMMA3_TEXT, LANGUAGE_MODEL),
+    );
   }
 }
 
@@ -45,7 +33,13 @@ export class Gemma3TextForSequenceClassification extends SequenceClassifier<Gemm
     id: string,
     options?: PretrainedOptions,
   ): Promise<Gemma3TextForSequenceClassification> {
-    const core = await load(id, options, "Gemma3TextForSequenceClassification", SEQUENCE_CLASSIFIER);
+    const core = await TextModelCore.load(
+      id,
+      options,
+      "Gemma3TextForSequenceClassification",
+      GEMMA3_TEXT,
+      SEQUENCE_CLASSIFIER,
+    );
     return new Gemma3TextForSequenceClassification(core);
   }
 }

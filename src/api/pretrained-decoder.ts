@@ -27,7 +27,8 @@ import {
 } from "./decoder-forward.ts";
 import { DecoderSessions } from "./decoder-sessions.ts";
 import { idRows } from "./inputs.ts";
-import type { LoadedTextModel } from "./text-models.ts";
+import type { PretrainedOptions } from "./options.ts";
+import { type Head, type LoadedTextModel, loadTextModel, type TextFamily } from "./text-models.ts";
 
 const FORWARD_INPUTS: readonly (keyof DecoderForwardInputs)[] = [
   "input_ids",
@@ -98,6 +99,17 @@ export class TextModelCore<Config extends TextConfig> {
       { engine, device: options.device, ...threads },
     );
     this.decoder = new TransformerDecoder(this.sessions);
+  }
+
+  /** Loads what a class of this family and head needs; `name` is the class', for messages. */
+  static async load<Config extends TextConfig>(
+    id: string,
+    options: PretrainedOptions | undefined,
+    name: string,
+    family: TextFamily<Config>,
+    head: Head,
+  ): Promise<TextModelCore<Config>> {
+    return new TextModelCore(await loadTextModel(id, options ?? {}, name, family, head));
   }
 }
 

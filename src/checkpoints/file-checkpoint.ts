@@ -1,8 +1,36 @@
 import { Buffer } from "node:buffer";
 import { CheckpointError } from "../errors.ts";
 import type { Checkpoint, MetadataValue, TensorSlice } from "./checkpoint.ts";
-import type { OpenFiles } from "./open-files.ts";
+import { type FoundFile, OpenFiles } from "./open-files.ts";
 import { TransposedReader } from "./transposed-reader.ts";
+
+/** What the header of one file says. */
+export interface FileHeader {
+  readonly file: FoundFile;
+  readonly tensors: readonly TensorSlice[];
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+/** Opens a checkpoint of one file. Only its header is read. */
+export async function openOneFile(
+  format: Checkpoint["format"],
+  path: string,
+  readHeader: (open: OpenFiles, path: string) => Promise<FileHeader>,
+): Promise<Checkpoint> {
+  const open = new OpenFiles();
+  try {
+    const { file, tensors, metadata } = await readHeader(open, path);
+    return new FileCheckpoint(open, {
+      format,
+      files: [file.realPath],
+      tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])),
+      metadata,
+    });
+  } catch (error) {
+    await open.close();
+    throw error;
+  }
+}
 
 /** A checkpoint whose tensors lie in files of this machine. */
 export class FileCheckpoint implements Checkpoint {

@@ -1,10 +1,9 @@
-import { CheckpointError } from "../errors.ts";
 import type { Checkpoint, CheckpointDtype, TensorSlice } from "./checkpoint.ts";
 import { tensorByteLength } from "./dtypes.ts";
-import { FileCheckpoint } from "./file-checkpoint.ts";
+import { openOneFile } from "./file-checkpoint.ts";
 import { fromFlax } from "./flax-names.ts";
 import { MsgpackReader, type MsgpackToken } from "./msgpack.ts";
-import { type FoundFile, findFile, OpenFiles } from "./open-files.ts";
+import { type FoundFile, findFile, type OpenFiles, refuseLfsPointer } from "./open-files.ts";
 import type { ShardFormat, ShardHeader } from "./shards.ts";
 import { excerpt } from "./strict-json.ts";
 
@@ -44,20 +43,8 @@ export const flaxShards: ShardFormat = {
 };
 
 /** Opens a checkpoint of one Flax file; its tensors get PyTorch's names. No tensor is read. */
-export async function openFlax(path: string): Promise<Checkpoint> {
-  const open = new OpenFiles();
-  try {
-    const { file, tensors, metadata } = await readFlaxHeader(open, path);
-    return new FileCheckpoint(open, {
-      format: "flax",
-      files: [file.realPath],
-      tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])),
-      metadata,
-    });
-  } catch (error) {
-    await open.close();
-    throw error;
-  }
+export function openFlax(path: string): Promise<Checkpoint> {
+  return openOneFile("flax", path, readFlaxHeader);
 }
 
 /**
@@ -66,18 +53,10 @@ export async function openFlax(path: string): Promise<Checkpoint> {
  */
 export async function readFlaxHeader(open: OpenFiles, path: string): Promise<ShardHeader> {
   const file = await findFile(path);
-  await refusePointer(open, file);
+  refuseLfsPointer(await open.read(file.realPath, 0, Math.min(8, file.size)), path);
   const found = await new TreeReader(new MsgpackReader(open, file), file).read();
   const tensors = fromFlax(found.values(), path);
   return { file, tensors, metadata: new Map(), listed: new Set(found.keys()) };
-}
-
-async function refusePointer(open: OpenFiles, file: FoundFile): Promise<void> {
-  const start = await open.read(file.realPath, 0, Math.min(8, file.size));
-  if (start.toString("latin1") !== "version ") return;
-  throw new CheckpointError("is a Git LFS pointer, not the weights; fetch them with `git lfs pull`", {
-    file: file.path,
-  });
 }
 
 /** An array of the file: where its bytes are. */

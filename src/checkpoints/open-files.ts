@@ -24,6 +24,14 @@ export async function findFile(path: string): Promise<FoundFile> {
   throw new CheckpointError("not a regular file", { file: path });
 }
 
+/** Refuses what a clone without Git LFS has in a large file's place; `start` is the file's beginning, 8 bytes. */
+export function refuseLfsPointer(start: Buffer, path: string): void {
+  if (start.toString("latin1") !== "version ") return;
+  throw new CheckpointError("is a Git LFS pointer, not the weights; fetch them with `git lfs pull`", {
+    file: path,
+  });
+}
+
 /** The handles of a checkpoint: one per file, opened at its first read, closed together. */
 export class OpenFiles {
   readonly #handles = new Map<string, Promise<FileHandle>>();

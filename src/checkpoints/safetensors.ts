@@ -1,9 +1,9 @@
 import { CheckpointError } from "../errors.ts";
 import type { Checkpoint, TensorSlice } from "./checkpoint.ts";
 import { isSafetensorsDtype, tensorByteLength } from "./dtypes.ts";
-import { FileCheckpoint } from "./file-checkpoint.ts";
+import { type FileHeader, openOneFile } from "./file-checkpoint.ts";
 import { fromFlax } from "./flax-names.ts";
-import { type FoundFile, findFile, OpenFiles } from "./open-files.ts";
+import { type FoundFile, findFile, type OpenFiles, refuseLfsPointer } from "./open-files.ts";
 import { excerpt, isJsonObject, parseStrictJson } from "./strict-json.ts";
 import { sortByOffset } from "./tensor-ranges.ts";
 
@@ -12,42 +12,19 @@ const MAX_HEADER = 100_000_000;
 /** The header's length comes first, as a 64-bit integer. */
 const PREFIX = 8;
 
-/** What the header of one safetensors file says. */
-export interface SafetensorsHeader {
-  readonly file: FoundFile;
-  readonly tensors: readonly TensorSlice[];
-  readonly metadata: ReadonlyMap<string, string>;
-}
-
 /** Opens a checkpoint of one safetensors file. Only its header is read. */
-export async function openSafetensors(path: string): Promise<Checkpoint> {
-  const open = new OpenFiles();
-  try {
-    const { file, tensors, metadata } = await readSafetensorsHeader(open, path);
-    return new FileCheckpoint(open, {
-      format: "safetensors",
-      files: [file.realPath],
-      tensors: new Map(tensors.map((tensor) => [tensor.name, tensor])),
-      metadata,
-    });
-  } catch (error) {
-    await open.close();
-    throw error;
-  }
+export function openSafetensors(path: string): Promise<Checkpoint> {
+  return openOneFile("safetensors", path, readSafetensorsHeader);
 }
 
 /** Reads and checks one file's header: https://github.com/huggingface/safetensors#format */
-export async function readSafetensorsHeader(open: OpenFiles, path: string): Promise<SafetensorsHeader> {
+export async function readSafetensorsHeader(open: OpenFiles, path: string): Promise<FileHeader> {
   const file = await findFile(path);
   if (file.size < PREFIX) {
     throw new CheckpointError(`holds ${file.size} bytes, too few for a safetensors file`, { file: path });
   }
   const prefix = await open.read(file.realPath, 0, PREFIX);
-  if (prefix.toString("latin1") === "version ") {
-    throw new CheckpointError("is a Git LFS pointer, not the weights; fetch them with `git lfs pull`", {
-      file: path,
-    });
-  }
+  refuseLfsPointer(prefix, path);
   const headerLength = prefix.readBigUInt64LE();
   if (headerLength > MAX_HEADER || headerLength > file.size - PREFIX) {
     throw new CheckpointError(

@@ -1,8 +1,8 @@
 import { dirname, join } from "node:path";
 import { CheckpointError } from "../errors.ts";
 import type { Checkpoint, TensorSlice } from "./checkpoint.ts";
-import { FileCheckpoint } from "./file-checkpoint.ts";
-import { type FoundFile, findFile, OpenFiles } from "./open-files.ts";
+import { FileCheckpoint, type FileHeader } from "./file-checkpoint.ts";
+import { findFile, OpenFiles } from "./open-files.ts";
 import { readSafetensorsHeader } from "./safetensors.ts";
 import { excerpt, isJsonObject, parseStrictJson } from "./strict-json.ts";
 
@@ -10,10 +10,7 @@ import { excerpt, isJsonObject, parseStrictJson } from "./strict-json.ts";
 const MAX_INDEX = 100_000_000;
 
 /** What one shard says about itself. */
-export interface ShardHeader {
-  readonly file: FoundFile;
-  readonly tensors: readonly TensorSlice[];
-  readonly metadata: ReadonlyMap<string, string>;
+export interface ShardHeader extends FileHeader {
   /** The names of its tensors as an index spells them. */
   readonly listed: ReadonlySet<string>;
 }

@@ -1,4 +1,5 @@
-import { float32, type GraphVariant, type RunValues } from "./decoder-model.ts";
+import type { GraphVariant } from "../graph-variant.ts";
+import { float32, type RunValues } from "./decoder-model.ts";
 import type { KeyValueCache } from "./kv-cache.ts";
 
 /** Per kind of layer, what the attention kernel must know of the cache. */

@@ -1,3 +1,4 @@
+import type { GraphVariant } from "../graph-variant.ts";
 import type { Binding, Session } from "../runtime/session.ts";
 import {
   allocateLengths,
@@ -8,24 +9,10 @@ import {
   fillLengths,
 } from "./cache-feeds.ts";
 import type { DecoderStep, StepOptions } from "./decoder.ts";
-import {
-  type DecoderModel,
-  float32,
-  type GraphVariant,
-  type RopeInputs,
-  RunValues,
-} from "./decoder-model.ts";
-import { fetchLogits, fetchStates } from "./fetches.ts";
+import { type DecoderModel, float32, type RopeInputs, RunValues } from "./decoder-model.ts";
+import { fetchLogits, fetchStates, joinParts, type PartResult } from "./fetches.ts";
 import { CHUNK, type KeyValueCache, ROLLBACK } from "./kv-cache.ts";
-import {
-  concatenate,
-  dropPadding,
-  feedTokens,
-  hiddenNames,
-  type Part,
-  slicePart,
-  variantOf,
-} from "./step-input.ts";
+import { dropPadding, feedTokens, type Part, slicePart, variantOf } from "./step-input.ts";
 
 /** More tokens than this in one run of a batch go row by row, so that activations stay small. */
 const MAX_BATCH_TOKENS = 2048;
@@ -37,12 +24,6 @@ const KEPT_LOGITS = ROLLBACK + 1;
  * Tokens of a stepwise run: each number is a graph of its own, and fewer tokens are padded. More go in several runs.
  */
 const STEPS: readonly number[] = [4, 16];
-
-/** What a run gives: [wanted, logits_size], and [all tokens, hidden_size] each. */
-interface PartResult {
-  readonly logits: Float32Array;
-  readonly states: readonly Float32Array[];
-}
 
 /** One run of the graph over consecutive rows of the cache. */
 interface CausalRun {
@@ -111,14 +92,7 @@ export class CausalSteps {
       const run = { session: await this.#model.session(wanted), variant: wanted, part, cache, allocate };
       results.push(await this.#run({ ...run, signal: options.signal }));
     }
-    const states = hiddenNames(variant, this.#model).map((_, i) =>
-      concatenate(results.map((result) => result.states[i]!)),
-    );
-    return {
-      logits: concatenate(results.map((result) => result.logits)),
-      ...(variant.hidden_states === "all" ? { hidden_states: states } : {}),
-      ...(variant.hidden_states === "last" ? { last_hidden_state: states[0]! } : {}),
-    };
+    return joinParts(variant, results);
   }
 
   /**
@@ -181,7 +155,7 @@ export class CausalSteps {
     const session = await this.#model.session(variant);
     cache.reserve(rows.map(() => 1));
     const positions = cache.nextPositions.map((next, row) => position_ids?.[row]?.[0] ?? next);
-    this.#rope.ensure(Math.max(...positions) + 1);
+    this.#rope.cover([positions]);
     const active = rows.flatMap((row, r) => (row.length === 0 ? [] : [r]));
     const bound = this.#bindStep(session, variant, cache, active.length);
     const { inputs } = bound;
@@ -259,7 +233,7 @@ export class CausalSteps {
     const taken = (row: number): boolean => row >= firstRow && row < firstRow + tokens.length;
     // An empty row runs a dummy token that is not kept; so do the columns that a stepwise run has too many.
     cache.reserve(counts.map((count, row) => (taken(row) ? Math.max(1, variant.steps, count) : 0)));
-    this.#rope.ensure(Math.max(0, ...part.position_ids.map((row) => Math.max(0, ...row))) + 1);
+    this.#rope.cover(part.position_ids);
     const run = new RunValues(session);
     feedTokens(run, part, this.#model.hidden_size);
     this.#rope.feed(run);

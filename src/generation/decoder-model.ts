@@ -1,19 +1,7 @@
+import type { GraphVariant } from "../graph-variant.ts";
 import type { Binding, HostTensor, RuntimeValue, Session } from "../runtime/session.ts";
 import type { CacheLayer } from "./kv-cache.ts";
 import { type RopeSpec, RopeTables } from "./rope-tables.ts";
-
-/** Which graph of a decoder a run needs. */
-export interface GraphVariant {
-  readonly attention: "causal" | "stepwise" | "masked";
-  /** "stepwise": the number of tokens; else 0. */
-  readonly steps: number;
-  /** How the cache holds keys and values. */
-  readonly cache: "float32" | "int8";
-  readonly input: "input_ids" | "inputs_embeds";
-  readonly logits: boolean;
-  readonly hidden_states: "none" | "last" | "all";
-  readonly attentions: boolean;
-}
 
 /** A traced decoder and how to run it. */
 export interface DecoderModel {
@@ -45,7 +33,9 @@ export class RopeInputs {
     this.kinds = [...this.#tables.keys()];
   }
 
-  ensure(positions: number): void {
+  /** Makes the tables reach the largest of these positions. */
+  cover(position_ids: readonly (readonly number[])[]): void {
+    const positions = Math.max(0, ...position_ids.map((row) => Math.max(0, ...row))) + 1;
     for (const table of this.#tables.values()) if (table.ensure(positions)) this.version++;
   }
 

@@ -1,5 +1,7 @@
-import { type DecoderModel, float32, type GraphVariant, type RunValues } from "./decoder-model.ts";
-import { hiddenNames } from "./step-input.ts";
+import type { GraphVariant } from "../graph-variant.ts";
+import type { DecoderStep } from "./decoder.ts";
+import { type DecoderModel, float32, type RunValues } from "./decoder-model.ts";
+import { concatenate, hiddenNames } from "./step-input.ts";
 
 /** Asks for the logits of some positions of the rectangle: [positions, logits_size]. */
 export function fetchLogits(
@@ -31,4 +33,20 @@ export function fetchStates(
     run.fetch(name, float32(state, [rows, longest, model.hidden_size]));
     return state;
   });
+}
+
+/** What a run gives: [wanted, logits_size], and [all tokens, hidden_size] each. */
+export interface PartResult {
+  readonly logits: Float32Array;
+  readonly states: readonly Float32Array[];
+}
+
+/** The results of a step's runs, one after another. */
+export function joinParts(variant: GraphVariant, results: readonly PartResult[]): DecoderStep {
+  const states = results[0]!.states.map((_, i) => concatenate(results.map((result) => result.states[i]!)));
+  return {
+    logits: concatenate(results.map((result) => result.logits)),
+    ...(variant.hidden_states === "all" ? { hidden_states: states } : {}),
+    ...(variant.hidden_states === "last" ? { last_hidden_state: states[0]! } : {}),
+  };
 }

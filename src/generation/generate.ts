@@ -14,7 +14,7 @@ import { FIELD_NAMES } from "./generation-fields.ts";
 import { type LogitsProcessorCall, LogitsProcessorList } from "./logits-processors/base.ts";
 import type { PrefixAllowedTokensFn } from "./logits-processors/tokens.ts";
 import { type GenerateOutput, withRows } from "./output.ts";
-import { type IdsInput, type Prompt, type PromptSettings, readPrompt, readRows } from "./prompt.ts";
+import { checkTextAlone, type IdsInput, type Prompt, type PromptSettings, readPrompt } from "./prompt.ts";
 import { withVectors } from "./prompt-vectors.ts";
 import { Recorder, type Run } from "./run.ts";
 import { randomSeed } from "./sampling.ts";
@@ -241,11 +241,7 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
 }
 
 function promptOf(decoder: Decoder, options: GenerateOptions, settings: PromptSettings): Prompt {
-  const types = options.token_type_ids ? readRows("token_type_ids", options.token_type_ids).flat() : [];
-  if (types.some((type) => Number(type) !== 0))
-    throw new InputError("token_type_ids: a text model takes text alone, whose type is 0", {
-      option: "token_type_ids",
-    });
+  checkTextAlone(options.token_type_ids);
   const { attention_mask, inputs_embeds } = options;
   const ids = options.input_ids ?? options.inputs;
   if (inputs_embeds === undefined || inputs_embeds === null) return readPrompt(ids, attention_mask, settings);

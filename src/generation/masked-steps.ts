@@ -1,31 +1,15 @@
 import { attentionMask } from "../attention-masks.ts";
+import type { GraphVariant } from "../graph-variant.ts";
 import type { DecoderStep, RowAttention, RowMask, StepOptions } from "./decoder.ts";
-import {
-  type DecoderModel,
-  float32,
-  type GraphVariant,
-  type RopeInputs,
-  RunValues,
-} from "./decoder-model.ts";
-import { fetchLogits, fetchStates } from "./fetches.ts";
+import { type DecoderModel, float32, type RopeInputs, RunValues } from "./decoder-model.ts";
+import { fetchLogits, fetchStates, joinParts, type PartResult } from "./fetches.ts";
 import { type CacheLayer, CHUNK, type KeyValueCache } from "./kv-cache.ts";
-import {
-  concatenate,
-  dropPadding,
-  feedTokens,
-  hiddenNames,
-  type Part,
-  type StepRequest,
-  slicePart,
-  variantOf,
-} from "./step-input.ts";
+import { dropPadding, feedTokens, type Part, type StepRequest, slicePart, variantOf } from "./step-input.ts";
 
 /** Rows go together while the pairs of query and key that their attention computes stay below this many. */
 const MAX_PAIRS = 2 ** 22;
 
-interface PartResult {
-  readonly logits: Float32Array;
-  readonly states: readonly Float32Array[];
+interface MaskedResult extends PartResult {
   readonly attentions: readonly (readonly RowAttention[])[];
 }
 
@@ -48,20 +32,15 @@ export class MaskedSteps {
     const variant = variantOf(options, "masked", "float32");
     const session = await this.#model.session(variant);
     const request = { rows, cache, options, hidden_size: this.#model.hidden_size };
-    const results: PartResult[] = [];
+    const results: MaskedResult[] = [];
     for (const part of partsOf(request)) {
       const run = new MaskedRun(new RunValues(session), this.#model, part, request);
-      this.#rope.ensure(Math.max(0, ...part.position_ids.map((row) => Math.max(0, ...row))) + 1);
+      this.#rope.cover(part.position_ids);
       this.#rope.feed(run.values);
       results.push(await run.run(variant));
     }
-    const states = hiddenNames(variant, this.#model).map((_, i) =>
-      concatenate(results.map((result) => result.states[i]!)),
-    );
     return {
-      logits: concatenate(results.map((result) => result.logits)),
-      ...(variant.hidden_states === "all" ? { hidden_states: states } : {}),
-      ...(variant.hidden_states === "last" ? { last_hidden_state: states[0]! } : {}),
+      ...joinParts(variant, results),
       ...(variant.attentions
         ? { attentions: this.#model.layers.map((_, i) => results.flatMap((result) => result.attentions[i]!)) }
         : {}),
@@ -112,7 +91,7 @@ class MaskedRun {
     this.#options = options;
   }
 
-  async run(variant: GraphVariant): Promise<PartResult> {
+  async run(variant: GraphVariant): Promise<MaskedResult> {
     const { tokens, longest, logitsPositions } = this.#part;
     const { hidden_size } = this.#model;
     feedTokens(this.values, this.#part, hidden_size);

@@ -125,6 +125,20 @@ export function readRows(option: string, input: IdsInput): (number | bigint)[][]
   });
 }
 
+/** Throws where `token_type_ids` say that there is more than text. */
+export function checkTextAlone(token_type_ids: IdsInput | null | undefined): void {
+  if (token_type_ids === undefined || token_type_ids === null) return;
+  if (
+    readRows("token_type_ids", token_type_ids)
+      .flat()
+      .every((type) => Number(type) === 0)
+  )
+    return;
+  throw new InputError("token_type_ids: a text model takes text alone, whose type is 0", {
+    option: "token_type_ids",
+  });
+}
+
 function isScalar(value: unknown): boolean {
   return typeof value === "number" || typeof value === "bigint" || typeof value === "boolean";
 }

@@ -1,6 +1,7 @@
 import { InputError } from "../errors.ts";
+import type { GraphVariant } from "../graph-variant.ts";
 import type { LogitsWanted, StepOptions } from "./decoder.ts";
-import { type DecoderModel, float32, type GraphVariant, type RunValues } from "./decoder-model.ts";
+import { type DecoderModel, float32, type RunValues } from "./decoder-model.ts";
 import type { KeyValueCache } from "./kv-cache.ts";
 
 /** Consecutive rows of a batch with the new tokens of one run, right-padded to a rectangle. */

@@ -7,6 +7,7 @@ import {
   rotaryEmbedding,
 } from "../graph/ops/attention.ts";
 import { concat, split } from "../graph/ops/shape.ts";
+import type { GraphVariant } from "../graph-variant.ts";
 import { alignHeadDim, alignRotaryHeads, alignValueHeads, unalignHeads } from "../nn/head-dim.ts";
 
 export type LayerType = "sliding_attention" | "full_attention";
@@ -33,39 +34,16 @@ export interface AttentionSpec {
   readonly scale: number;
 }
 
-/** What a traced decoder takes and gives: each combination is a graph of its own. */
-export interface DecoderGraphOptions {
-  /**
-   * "causal" appends keys and values to the cache in place and sees all that is held. "stepwise" does the same token
-   * by token within one run: the kernel rounds one query otherwise than several, and this way a run of several tokens
-   * gives the very numbers of runs of one. "masked" takes any mask as an
-   * input, one for each kind of layer, and gives the new keys and values as outputs: for attention in both
-   * directions, masks with holes, and attention weights.
-   */
-  readonly attention: "causal" | "stepwise" | "masked";
-  /** "stepwise": how many tokens there are, which are appended and attend one after another; else 0. */
-  readonly steps: number;
-  /** How the cache holds keys and values; "int8" takes their scales as inputs, and is for "causal" only. */
-  readonly cache: "float32" | "int8";
-  readonly input: "input_ids" | "inputs_embeds";
-  /** `logits` of the positions that the input `logits_positions` names. */
-  readonly logits: boolean;
-  /** "all": `hidden_states.N` [batch, seq, hidden_size], the embeddings first, the normed output last. "last": that one, as `last_hidden_state`. */
-  readonly hidden_states: "none" | "last" | "all";
-  /** `attentions.N` [batch, heads, seq, keys]; "masked" only. */
-  readonly attentions: boolean;
-}
-
 /** The inputs of a decoder graph; their names are the runtime's contract, kept here in one place. */
 export class DecoderInputs {
-  readonly options: DecoderGraphOptions;
+  readonly options: GraphVariant;
   readonly #graph: Graph;
   readonly #position_ids: Value;
   readonly #shared: Map<string, Value> = new Map();
   /** The positions of each step. */
   #positions: readonly Value[] | undefined;
 
-  constructor(graph: Graph, options: DecoderGraphOptions) {
+  constructor(graph: Graph, options: GraphVariant) {
     this.#graph = graph;
     this.options = options;
     this.#position_ids = graph.input("position_ids", "int64", ["batch", sequenceDim(options)]);
@@ -202,7 +180,7 @@ export class DecoderInputs {
 }
 
 /** The size of a graph's sequence axis. */
-export function sequenceDim({ attention, steps }: DecoderGraphOptions): string | number {
+export function sequenceDim({ attention, steps }: GraphVariant): string | number {
   return attention === "stepwise" ? steps : "seq";
 }
 

@@ -2,21 +2,39 @@
 import type { Graph, Value } from "../graph/graph.ts";
 import { scale, tanh } from "../graph/ops/math.ts";
 import { gather, mergeLeading } from "../graph/ops/shape.ts";
+import type { GraphVariant } from "../graph-variant.ts";
 import type { GemmaRMSNorm } from "../nn/gemma-rms-norm.ts";
 import { type Embedding, Linear } from "../nn/linear.ts";
 import { Module } from "../nn/module.ts";
-import { type DecoderGraphOptions, DecoderInputs, sequenceDim } from "./decoder-inputs.ts";
+import { DecoderInputs, sequenceDim } from "./decoder-inputs.ts";
 
 /** A Gemma text model without its head; field names are the checkpoint's below `model.`. */
 export abstract class TextModule extends Module {
   abstract readonly embed_tokens: Embedding;
+  abstract readonly layers: readonly DecoderLayer[];
   abstract readonly norm: GemmaRMSNorm;
 
-  /** The vectors that the first layer gets: int64 [batch, seq] → [batch, seq, hidden_size]. */
-  abstract embed(input_ids: Value): Value;
+  /** The vectors that the first layer gets, scaled by sqrt(hidden_size): int64 [batch, seq] → [batch, seq, hidden_size]. */
+  embed(input_ids: Value): Value {
+    const hidden_size = this.embed_tokens.weight.shape[1]!;
+    return scale(this.embed_tokens.forward(input_ids), Math.fround(Math.sqrt(hidden_size)));
+  }
 
   /** Hidden states before the last norm, and the input of every layer before them: [batch, seq, hidden_size] each. */
-  abstract forward(embeddings: Value, inputs: DecoderInputs): HiddenStates;
+  forward(embeddings: Value, inputs: DecoderInputs): HiddenStates {
+    const layerInputs: Value[] = [];
+    let hidden = embeddings;
+    for (const [i, layer] of this.layers.entries()) {
+      layerInputs.push(hidden);
+      hidden = layer.forward(hidden, i, inputs);
+    }
+    return { hidden, layerInputs };
+  }
+}
+
+/** One layer of a text model: x [batch, seq, hidden_size] → the same. */
+export interface DecoderLayer extends Module {
+  forward(x: Value, layer: number, inputs: DecoderInputs): Value;
 }
 
 export interface HiddenStates {
@@ -38,8 +56,8 @@ export class HeadedModule extends Module {
     return undefined;
   }
 
-  /** Traces the whole model; see DecoderInputs for the inputs and DecoderGraphOptions for the outputs. */
-  trace(graph: Graph, hidden_size: number, options: DecoderGraphOptions): void {
+  /** Traces the whole model; see DecoderInputs for the inputs and GraphVariant for the outputs. */
+  trace(graph: Graph, hidden_size: number, options: GraphVariant): void {
     const { model } = this;
     const seq = sequenceDim(options);
     const given =

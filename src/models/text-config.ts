@@ -3,29 +3,82 @@ import type { ConfigReader } from "./config-reader.ts";
 import type { LayerCacheSpec, LayerType } from "./decoder-inputs.ts";
 import type { RopeParameters } from "./rope-config.ts";
 
-/** What the configurations of Gemma's text models have in common: all that running one takes. */
-export interface TextConfig extends LabelConfig {
-  readonly model_type: string;
+/** What the configurations of Gemma's text models have in common; where a model's own defaults differ, it gives them. */
+export abstract class TextConfig implements LabelConfig {
+  abstract readonly model_type: string;
   readonly architectures: readonly string[];
   readonly vocab_size: number;
   readonly hidden_size: number;
   readonly intermediate_size: number;
   readonly num_hidden_layers: number;
   readonly num_attention_heads: number;
+  /** 1 is multi-query attention; as many as heads is multi-head attention. */
   readonly num_key_value_heads: number;
   readonly head_dim: number;
   readonly max_position_embeddings: number;
-  readonly layer_types: readonly LayerType[];
-  readonly final_logit_softcapping?: number | null;
+  readonly rms_norm_eps: number;
+  abstract readonly layer_types: readonly LayerType[];
+  declare readonly final_logit_softcapping?: number | null;
+  readonly attention_bias: boolean;
   readonly tie_word_embeddings: boolean;
   readonly use_bidirectional_attention: boolean;
   readonly bos_token_id: number | null;
   readonly eos_token_id: number | readonly number[] | null;
   readonly pad_token_id: number | null;
+  readonly id2label: LabelConfig["id2label"];
+  readonly label2id: LabelConfig["label2id"];
+  readonly num_labels: number;
+  readonly problem_type: ProblemType | null;
+  readonly token_classification_bias: boolean;
+  /** Keys of config.json that the class does not know; they have no effect. */
+  abstract readonly unknown_keys: readonly string[];
+
+  protected constructor(read: ConfigReader, defaults: TextDefaults) {
+    this.architectures = readStrings(read, "architectures");
+    this.vocab_size = read.positiveInt("vocab_size", defaults.vocab_size);
+    this.hidden_size = read.positiveInt("hidden_size", defaults.hidden_size);
+    this.intermediate_size = read.positiveInt("intermediate_size", defaults.intermediate_size);
+    this.num_hidden_layers = read.positiveInt("num_hidden_layers", defaults.num_hidden_layers);
+    this.num_attention_heads = read.positiveInt("num_attention_heads", defaults.num_attention_heads);
+    this.num_key_value_heads = read.positiveInt("num_key_value_heads", defaults.num_key_value_heads);
+    this.head_dim = read.positiveInt("head_dim", 256);
+    this.max_position_embeddings = read.positiveInt(
+      "max_position_embeddings",
+      defaults.max_position_embeddings,
+    );
+    this.rms_norm_eps = read.positiveNumber("rms_norm_eps", 1e-6);
+    this.attention_bias = read.boolean("attention_bias", false);
+    this.tie_word_embeddings = read.boolean("tie_word_embeddings", true);
+    this.use_bidirectional_attention = read.boolean("use_bidirectional_attention", false);
+    this.bos_token_id = read.id("bos_token_id", 2);
+    this.eos_token_id = readEos(read);
+    this.pad_token_id = read.id("pad_token_id", 0);
+    const labels = readLabels(read);
+    this.id2label = labels.id2label;
+    this.label2id = labels.label2id;
+    this.num_labels = labels.num_labels;
+    this.problem_type = labels.problem_type;
+    this.token_classification_bias = labels.token_classification_bias;
+    for (const key of KEYS_WITHOUT_EFFECT) read.raw(key);
+    checkHeads(read, this);
+  }
+
   /** Distance from which on a layer of this kind sees nothing, or null. */
-  windowOf(kind: LayerType): number | null;
-  ropeOf(kind: LayerType): RopeParameters;
+  abstract windowOf(kind: LayerType): number | null;
+  abstract ropeOf(kind: LayerType): RopeParameters;
 }
+
+/** Sizes that a configuration without them has. */
+export type TextDefaults = Pick<
+  TextConfig,
+  | "vocab_size"
+  | "hidden_size"
+  | "intermediate_size"
+  | "num_hidden_layers"
+  | "num_attention_heads"
+  | "num_key_value_heads"
+  | "max_position_embeddings"
+>;
 
 /** Labels of a classifier. */
 export interface LabelConfig {
@@ -50,7 +103,7 @@ const PROBLEM_TYPES: readonly unknown[] = [
 const MAX_LABELS = 1_000_000;
 
 /** Reads the labels; two unnamed ones where there are none, as in HF. */
-export function readLabels(read: ConfigReader): LabelConfig {
+function readLabels(read: ConfigReader): LabelConfig {
   const given = read.raw("id2label");
   const count = read.positiveInt("num_labels", 2);
   if (given === undefined && count > MAX_LABELS) read.fail("num_labels", `${count} are too many`);
@@ -85,7 +138,7 @@ function labelNames(read: ConfigReader, given: unknown): Record<number, string> 
 }
 
 /** Checks what attention asks of the sizes. */
-export function checkHeads(
+function checkHeads(
   read: ConfigReader,
   config: Pick<TextConfig, "num_attention_heads" | "num_key_value_heads" | "head_dim">,
 ): void {
@@ -100,7 +153,7 @@ export function checkHeads(
 }
 
 /** Known keys that change nothing here: training, bookkeeping, and what HF stores without using it. */
-export const KEYS_WITHOUT_EFFECT: readonly string[] = [
+const KEYS_WITHOUT_EFFECT: readonly string[] = [
   "model_type",
   "transformers_version",
   "torch_dtype",
@@ -119,7 +172,7 @@ export const KEYS_WITHOUT_EFFECT: readonly string[] = [
   "quantization_config",
 ];
 
-export function readStrings(read: ConfigReader, key: string): string[] {
+function readStrings(read: ConfigReader, key: string): string[] {
   const value = read.raw(key) ?? [];
   if (!Array.isArray(value) || value.some((item) => typeof item !== "string"))
     read.fail(key, "expected a list of strings");
@@ -127,7 +180,7 @@ export function readStrings(read: ConfigReader, key: string): string[] {
 }
 
 /** One end token, a list of them, or none. */
-export function readEos(read: ConfigReader): number | readonly number[] | null {
+function readEos(read: ConfigReader): number | readonly number[] | null {
   const value = read.raw("eos_token_id");
   if (Array.isArray(value)) {
     if (value.some((id) => !Number.isSafeInteger(id)))

@@ -1,4 +1,5 @@
 import { normalizeVectors, type PoolingMode, pool } from "../api/pooling.ts";
+import type { TokenEncoder } from "../api/sentence-transformer.ts";
 import { InputError, rejectUnknownOptions } from "../errors.ts";
 import { Tensor } from "../tensor.ts";
 import { Pipeline, type PipelineModel } from "./base.ts";
@@ -22,16 +23,7 @@ export type FeatureExtractionCall = (
 ) => Promise<Tensor>;
 
 /** What the pipeline needs of a model without a head. */
-export interface FeatureModel extends PipelineModel {
-  (inputs: {
-    input_ids: Tensor;
-    attention_mask: Tensor;
-    use_cache: false;
-    signal?: AbortSignal;
-  }): Promise<{
-    readonly last_hidden_state: Tensor;
-  }>;
-}
+export type FeatureModel = PipelineModel & TokenEncoder;
 
 const OPTIONS = ["pooling", "normalize", "quantize", "precision", "signal"] as const;
 

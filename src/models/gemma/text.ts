@@ -4,13 +4,13 @@
  * with the output layer.
  */
 import type { Value } from "../../graph/graph.ts";
-import { add, scale } from "../../graph/ops/math.ts";
+import { add } from "../../graph/ops/math.ts";
 import { GatedMLP } from "../../nn/gated-mlp.ts";
 import { GemmaRMSNorm } from "../../nn/gemma-rms-norm.ts";
 import { Embedding, Linear, linearGroup } from "../../nn/linear.ts";
 import { Module, type Parameter } from "../../nn/module.ts";
 import type { DecoderInputs } from "../decoder-inputs.ts";
-import { type HiddenStates, TextModule } from "../heads.ts";
+import { TextModule } from "../heads.ts";
 import type { GemmaConfig } from "./config.ts";
 
 export class GemmaAttention extends Module {
@@ -80,28 +80,11 @@ export class GemmaTextModule extends TextModule {
   readonly embed_tokens: Embedding;
   readonly layers: readonly GemmaDecoderLayer[];
   readonly norm: GemmaRMSNorm;
-  readonly #config: GemmaConfig;
 
   constructor(config: GemmaConfig) {
     super();
     this.embed_tokens = new Embedding(config.vocab_size, config.hidden_size);
     this.layers = config.layer_types.map(() => new GemmaDecoderLayer(config));
     this.norm = new GemmaRMSNorm(config.hidden_size, config.rms_norm_eps);
-    this.#config = config;
-  }
-
-  override embed(input_ids: Value): Value {
-    const { hidden_size } = this.#config;
-    return scale(this.embed_tokens.forward(input_ids), Math.fround(Math.sqrt(hidden_size)));
-  }
-
-  override forward(embeddings: Value, inputs: DecoderInputs): HiddenStates {
-    const layerInputs: Value[] = [];
-    let hidden = embeddings;
-    for (const [i, layer] of this.layers.entries()) {
-      layerInputs.push(hidden);
-      hidden = layer.forward(hidden, i, inputs);
-    }
-    return { hidden, layerInputs };
   }
 }

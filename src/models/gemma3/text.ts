@@ -4,14 +4,14 @@
  * embeddings scaled by sqrt(hidden_size) and shared with the output layer.
  */
 import type { Value } from "../../graph/graph.ts";
-import { add, scale } from "../../graph/ops/math.ts";
+import { add } from "../../graph/ops/math.ts";
 import { reshape } from "../../graph/ops/shape.ts";
 import { GatedMLP } from "../../nn/gated-mlp.ts";
 import { GemmaRMSNorm } from "../../nn/gemma-rms-norm.ts";
 import { Embedding, Linear, linearGroup } from "../../nn/linear.ts";
 import { Module, type Parameter } from "../../nn/module.ts";
 import type { DecoderInputs, LayerType } from "../decoder-inputs.ts";
-import { type HiddenStates, TextModule } from "../heads.ts";
+import { TextModule } from "../heads.ts";
 import type { Gemma3TextConfig } from "./config.ts";
 
 /** Grouped-query attention; a sliding layer sees the last `sliding_window` positions. */
@@ -108,28 +108,11 @@ export class Gemma3TextModule extends TextModule {
   readonly embed_tokens: Embedding;
   readonly layers: readonly Gemma3DecoderLayer[];
   readonly norm: GemmaRMSNorm;
-  readonly #config: Gemma3TextConfig;
 
   constructor(config: Gemma3TextConfig) {
     super();
     this.embed_tokens = new Embedding(config.vocab_size, config.hidden_size);
     this.layers = config.layer_types.map((layerType) => new Gemma3DecoderLayer(config, layerType));
     this.norm = new GemmaRMSNorm(config.hidden_size, config.rms_norm_eps);
-    this.#config = config;
-  }
-
-  override embed(input_ids: Value): Value {
-    const { hidden_size } = this.#config;
-    return scale(this.embed_tokens.forward(input_ids), Math.fround(Math.sqrt(hidden_size)));
-  }
-
-  override forward(embeddings: Value, inputs: DecoderInputs): HiddenStates {
-    const layerInputs: Value[] = [];
-    let hidden = embeddings;
-    for (const [i, layer] of this.layers.entries()) {
-      layerInputs.push(hidden);
-      hidden = layer.forward(hidden, i, inputs);
-    }
-    return { hidden, layerInputs };
   }
 }

@@ -1,0 +1,22 @@
+/** The border between models, which trace, and generation, which runs: what a traced decoder takes and gives: each combination is a graph of its own. */
+export interface GraphVariant {
+  /**
+   * "causal" appends keys and values to the cache in place and sees all that is held. "stepwise" does the same token
+   * by token within one run: the kernel rounds one query otherwise than several, and this way a run of several tokens
+   * gives the very numbers of runs of one. "masked" takes any mask as an
+   * input, one for each kind of layer, and gives the new keys and values as outputs: for attention in both
+   * directions, masks with holes, and attention weights.
+   */
+  readonly attention: "causal" | "stepwise" | "masked";
+  /** "stepwise": how many tokens there are, which are appended and attend one after another; else 0. */
+  readonly steps: number;
+  /** How the cache holds keys and values; "int8" takes their scales as inputs, and is for "causal" only. */
+  readonly cache: "float32" | "int8";
+  readonly input: "input_ids" | "inputs_embeds";
+  /** `logits` of the positions that the input `logits_positions` names. */
+  readonly logits: boolean;
+  /** "all": `hidden_states.N` [batch, seq, hidden_size], the embeddings first, the normed output last. "last": that one, as `last_hidden_state`. */
+  readonly hidden_states: "none" | "last" | "all";
+  /** `attentions.N` [batch, heads, seq, keys]; "masked" only. */
+  readonly attentions: boolean;
+}
