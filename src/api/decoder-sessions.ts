@@ -1,10 +1,9 @@
-import { dirname, parse, sep } from "node:path";
 import { InputError } from "../errors.ts";
 import type { DecoderModel } from "../generation/decoder-model.ts";
 import type { RopeSpec } from "../generation/rope-tables.ts";
 import { Graph } from "../graph/graph.ts";
 import { serializeOnnx } from "../graph/onnx/serialize.ts";
-import { fileRanges, type WeightSource } from "../graph/weights.ts";
+import type { WeightSource } from "../graph/weights.ts";
 import type { GraphVariant } from "../graph-variant.ts";
 import type { LayerCacheSpec } from "../models/decoder-inputs.ts";
 import type { HeadedModule } from "../models/heads.ts";
@@ -14,6 +13,7 @@ import { bind } from "../nn/module.ts";
 import type { Device, Engine, Session } from "../runtime/session.ts";
 import type { Adapters } from "./adapters.ts";
 import { createPreparedSession } from "./prepared-session.ts";
+import { commonFolder, sessionConfig } from "./weight-files.ts";
 
 /** What a decoder is built from. */
 export interface DecoderParts {
@@ -195,29 +195,4 @@ function quantisedBytes(weights: WeightSource): number {
     (sum, weight) => sum + (weight.kind === "nbits" ? weight.codes.length + weight.scales.length : 0),
     0,
   );
-}
-
-/**
- * Casts of weights that are stored in half precision must not be folded: the folded constants would hold the whole
- * model as float32 in memory, which is what half-precision storage is to avoid.
- */
-function sessionConfig(weights: WeightSource): Record<string, string> {
-  const half = [...weights.values()].some((weight) => weight.kind === "float" && weight.dtype !== "float32");
-  return half ? { "optimization.disable_specified_optimizers": "ConstantFolding" } : {};
-}
-
-/** The deepest folder above all weight files: locations in the graph can't climb out of their folder. */
-function commonFolder(weights: WeightSource): string {
-  const files = new Set([...weights.values()].flatMap(fileRanges).map(({ file }) => file));
-  const folders = [...files].map((file) => dirname(file));
-  const [first] = folders;
-  if (first === undefined) return process.cwd();
-  const { root } = parse(first);
-  const parts = first.slice(root.length).split(sep);
-  while (
-    parts.length > 0 &&
-    !folders.every((folder) => `${folder}${sep}`.startsWith(`${root}${parts.join(sep)}${sep}`))
-  )
-    parts.pop();
-  return root + parts.join(sep);
 }

@@ -124,6 +124,7 @@ export function weightRequest(
     sensitive: new Set(
       modules.flatMap(([path, part]) => (part.sensitive ? [...namedParameters(part, path).keys()] : [])),
     ),
+    plain: new Set([...parameters].flatMap(([key, { plain }]) => (plain ? [key] : []))),
     dtype: options.dtype,
     tablesDtype: options.tablesDtype,
     ...(options.quantization === undefined

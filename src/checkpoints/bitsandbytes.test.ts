@@ -98,6 +98,7 @@ describe("a matrix that bitsandbytes saved", () => {
       groups: [],
       tables: none,
       sensitive: none,
+      plain: none,
       dtype: "auto" as const,
       tablesDtype: "auto" as const,
     };

@@ -32,7 +32,9 @@ export interface WeightRequest {
   readonly tables: ReadonlySet<string>;
   /** Keys of layers that "q4" keeps in 8 bits. */
   readonly sensitive: ReadonlySet<string>;
-  /** Storage of the decoder's layers, and of its tables. */
+  /** Keys of weights that are never quantised: convolutions, tables that are added whole. */
+  readonly plain: ReadonlySet<string>;
+  /** Storage of the layers, and of tables. */
   readonly dtype: StorageDtype;
   readonly tablesDtype: StorageDtype;
   /** Linear layers that are stored in another way, by key. */
@@ -86,6 +88,7 @@ export function planWeights(checkpoint: Checkpoint, request: WeightRequest): Pla
 
 function chooseTarget(slice: TensorSlice, shape: readonly number[], request: WeightRequest): Target {
   if (shape.length < 2) return { kind: "inline" };
+  if (request.plain.has(slice.name)) return asFloat(slice, STORAGE[request.dtype] ?? "float32");
   const form = linearForm(slice, shape, request);
   if (form !== undefined) return { kind: "linear", form };
   const table = request.tables.has(slice.name);

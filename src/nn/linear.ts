@@ -105,6 +105,11 @@ function applyBnb4(
   );
 }
 
+/** A parameter of plain numbers, as float32. */
+export function floatWeight(graph: Graph, { path, weight }: Parameter): Value {
+  return cast(floatValue(graph, path, weight), "float32");
+}
+
 function floatValue(graph: Graph, path: string, weight: Weight): Value {
   if (weight.kind === "nbits" || weight.kind === "bnb4") graph.fail(`${path}: expected plain numbers`);
   if (weight.kind === "float") return graph.initializer(path, weight.dtype, weight.shape, weight.range);

@@ -5,11 +5,14 @@ import type { Weight, WeightSource } from "../graph/weights.ts";
 /** A weight that a module asks for. Its path among the fields of the modules is its key in the checkpoint. */
 export class Parameter {
   readonly shape: readonly number[];
+  /** Never quantised: it is more than the matrix of a linear layer or a table. */
+  readonly plain: boolean;
   path = "";
   #weight: Weight | undefined;
 
-  constructor(shape: readonly number[]) {
+  constructor(shape: readonly number[], { plain = false }: { readonly plain?: boolean } = {}) {
     this.shape = shape;
+    this.plain = plain;
   }
 
   /** Set by `bind`. */
