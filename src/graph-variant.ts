@@ -12,10 +12,15 @@ export interface GraphVariant {
   readonly steps: number;
   /** How the cache holds keys and values; "int8" takes their scales as inputs, and is for "causal" only. */
   readonly cache: "float32" | "int8";
-  readonly input: "input_ids" | "inputs_embeds";
+  /** "both": vectors for the first layer, and the ids for what every layer looks up by them (Gemma 3n). */
+  readonly input: "input_ids" | "inputs_embeds" | "both";
   /** `logits` of the positions that the input `logits_positions` names. */
   readonly logits: boolean;
-  /** "all": `hidden_states.N` [batch, seq, hidden_size], the embeddings first, the normed output last. "last": that one, as `last_hidden_state`. */
+  /**
+   * "all": `hidden_states.N` [batch, seq, hidden_size], the embeddings first, the normed output last; where a model has
+   * several streams [batch, seq, streams*hidden_size], the last layer's output last. "last": the normed output, as
+   * `last_hidden_state`; models with streams give it with "all" too.
+   */
   readonly hidden_states: "none" | "last" | "all";
   /** `attentions.N` [batch, heads, seq, keys]; "masked" only. */
   readonly attentions: boolean;

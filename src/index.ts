@@ -28,6 +28,7 @@ export {
   GemmaModel,
 } from "./api/gemma.ts";
 export { Gemma3ForCausalLM, Gemma3TextForSequenceClassification, Gemma3TextModel } from "./api/gemma3.ts";
+export { Gemma3nForCausalLM, Gemma3nTextModel } from "./api/gemma3n.ts";
 export {
   AutoImageProcessor,
   type AutoImageProcessorOptions,
@@ -69,6 +70,7 @@ export type { IdsInput } from "./generation/prompt.ts";
 export * from "./generation/public.ts";
 export { GemmaConfig } from "./models/gemma/config.ts";
 export { Gemma3TextConfig } from "./models/gemma3/config.ts";
+export { Gemma3nTextConfig } from "./models/gemma3n/config.ts";
 export * from "./pipelines/public.ts";
 export type {
   Gemma3ImageProcessing,

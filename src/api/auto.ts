@@ -2,6 +2,7 @@ import { ConfigError } from "../errors.ts";
 import { isJsonObject, type JsonObject } from "../models/config-reader.ts";
 import { GemmaConfig } from "../models/gemma/config.ts";
 import { Gemma3TextConfig } from "../models/gemma3/config.ts";
+import { Gemma3nTextConfig } from "../models/gemma3n/config.ts";
 import type { BaseTextModel } from "./base-model.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import type { SequenceClassifier, TokenClassifier } from "./classifiers.ts";
@@ -12,6 +13,7 @@ import {
   GemmaModel,
 } from "./gemma.ts";
 import { Gemma3ForCausalLM, Gemma3TextForSequenceClassification, Gemma3TextModel } from "./gemma3.ts";
+import { Gemma3nForCausalLM, Gemma3nTextModel } from "./gemma3n.ts";
 import { ModelFiles } from "./model-files.ts";
 import { checkPretrainedOptions, type PretrainedOptions } from "./options.ts";
 
@@ -22,19 +24,26 @@ interface ModelClass<Model> {
   from_pretrained(id: string, options: PretrainedOptions): Promise<Model>;
 }
 
-const CONFIGS: ByType<new (config: JsonObject) => GemmaConfig | Gemma3TextConfig> = {
+/** A configuration that some model class is made for. */
+type KnownConfig = GemmaConfig | Gemma3TextConfig | Gemma3nTextConfig;
+
+const CONFIGS: ByType<new (config: JsonObject) => KnownConfig> = {
   gemma: GemmaConfig,
   gemma3_text: Gemma3TextConfig,
+  gemma3n_text: Gemma3nTextConfig,
 };
 
 const MODELS: ByType<ModelClass<BaseTextModel>> = {
   gemma: GemmaModel,
   gemma3_text: Gemma3TextModel,
+  gemma3n_text: Gemma3nTextModel,
 };
 
 const CAUSAL_LMS: ByType<ModelClass<CausalLM>> = {
   gemma: GemmaForCausalLM,
   gemma3_text: Gemma3ForCausalLM,
+  gemma3n_text: Gemma3nForCausalLM,
+  gemma3n: Gemma3nForCausalLM,
 };
 
 const SEQUENCE_CLASSIFIERS: ByType<ModelClass<SequenceClassifier>> = {
@@ -58,16 +67,13 @@ function lookUp<T>(table: ByType<T>, config: object, id: string, what: string): 
 }
 
 /** An instance of the class that a configuration's `model_type` asks for; `id` is for messages. */
-export function configOf(config: JsonObject, id: string): GemmaConfig | Gemma3TextConfig {
+export function configOf(config: JsonObject, id: string): KnownConfig {
   return new (lookUp(CONFIGS, config, id, "configuration class"))(config);
 }
 
 /** Reads a configuration without its weights. */
 export class AutoConfig {
-  static async from_pretrained(
-    id: string,
-    options: PretrainedOptions = {},
-  ): Promise<GemmaConfig | Gemma3TextConfig> {
+  static async from_pretrained(id: string, options: PretrainedOptions = {}): Promise<KnownConfig> {
     checkPretrainedOptions(options, "AutoConfig.from_pretrained");
     return configOf(await readConfig(id, options, false), id);
   }

@@ -46,7 +46,11 @@ export abstract class HeadedModel<Config extends TextConfig, Output> extends Pre
 
   /** The text model under the head. */
   get model(): BaseTextModel<Config> {
-    this.#model ??= new BaseTextModel(this.core);
+    this.#model ??= this.makeModel();
     return this.#model;
+  }
+
+  protected makeModel(): BaseTextModel<Config> {
+    return new BaseTextModel(this.core);
   }
 }

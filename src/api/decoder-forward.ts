@@ -1,6 +1,7 @@
 import { InputError } from "../errors.ts";
 import type { Cache, PastKeyValues } from "../generation/cache.ts";
 import type { DecoderStep, RowAttention, RowMask, StepOptions } from "../generation/decoder.ts";
+import { splitStreams } from "../generation/fetches.ts";
 import { checkTextAlone, type IdsInput } from "../generation/prompt.ts";
 import type { TransformerDecoder } from "../generation/transformer-decoder.ts";
 import { Tensor } from "../tensor.ts";
@@ -10,7 +11,10 @@ import { idRows, type RowSpan, rowSpans } from "./inputs.ts";
 export interface DecoderForwardInputs {
   /** int64 [batch, length] */
   readonly input_ids?: IdsInput | null;
-  /** float32 [batch, length, hidden_size]: vectors in place of `input_ids`, as the embedding gives them. */
+  /**
+   * float32 [batch, length, hidden_size]: vectors in place of `input_ids`, as the embedding gives them. Gemma 3n takes
+   * both: the ids then choose its per-layer embeddings.
+   */
   readonly inputs_embeds?: Tensor | null;
   /** [batch, length], or with cached positions [batch, past + length]; 0 at padding on either side, and at tokens that no other may see. */
   readonly attention_mask?: IdsInput | null;
@@ -39,7 +43,7 @@ export type GivenInputs = {
 export interface DecoderForwardResult {
   /** float32 [batch, kept, logits_size]; without logits [batch, 0, logits_size]. */
   readonly logits: Tensor;
-  /** float32 [batch, length, hidden_size] each: the embeddings first, the normed output last. */
+  /** float32 [batch, length, hidden_size] each: the embeddings first, the normed output last; see ModelOutput. */
   readonly hidden_states: readonly Tensor[] | undefined;
   /** float32 [batch, length, hidden_size] */
   readonly last_hidden_state: Tensor | undefined;
@@ -72,7 +76,7 @@ export async function forwardDecoder(
   wants: ForwardWants,
 ): Promise<DecoderForwardResult> {
   checkTextAlone(inputs.token_type_ids);
-  const batch = readBatch(inputs, wants.hidden_size);
+  const batch = readBatch(inputs, wants.hidden_size, decoder.usesIds);
   const { rows, spans, length } = batch;
   const keep = checkKeep(inputs.logits_to_keep ?? 0, length);
   const rightPadded = spans.some(({ end }) => end < length);
@@ -84,7 +88,10 @@ export async function forwardDecoder(
     output_hidden_states: inputs.output_hidden_states === true,
     output_attentions: inputs.output_attentions === true,
     last_hidden_state: wants.last_hidden_state,
-    ...(batch.inputs_embeds && { inputs_embeds: batch.inputs_embeds }),
+    ...(batch.inputs_embeds && {
+      inputs_embeds: batch.inputs_embeds,
+      ids_too: inputs.input_ids !== undefined,
+    }),
     ...(position_ids && { position_ids }),
     ...(masks && { masks }),
     ...(inputs.signal && { signal: inputs.signal }),
@@ -98,7 +105,9 @@ export async function forwardDecoder(
   ).finally(release);
   return {
     logits: scatterLogits(step, spans, length, wants.logits === 0 ? 0 : keep, all, wants.logits),
-    hidden_states: step.hidden_states?.map((state) => scatterStates(state, batch, wants.hidden_size)),
+    hidden_states: step.hidden_states?.map((state) =>
+      splitStreams(scatterStates(state, batch, decoder.streams * wants.hidden_size), decoder.streams),
+    ),
     last_hidden_state:
       step.last_hidden_state && scatterStates(step.last_hidden_state, batch, wants.hidden_size),
     attentions: step.attentions?.map((layer) => scatterAttentions(layer, spans, length, pasts)),
@@ -106,13 +115,20 @@ export async function forwardDecoder(
   };
 }
 
-function readBatch(inputs: GivenInputs, hidden_size: number): Batch {
+function readBatch(inputs: GivenInputs, hidden_size: number, usesIds: boolean): Batch {
   const { input_ids, inputs_embeds, attention_mask } = inputs;
-  if ((input_ids === undefined) === (inputs_embeds === undefined))
+  const both = input_ids !== undefined && inputs_embeds !== undefined;
+  if ((both && !usesIds) || (input_ids === undefined && inputs_embeds === undefined))
     throw new InputError("a model takes either input_ids or inputs_embeds", { option: "input_ids" });
   if (inputs_embeds !== undefined) checkEmbeds(inputs_embeds, hidden_size);
   const ids = input_ids && idRows(input_ids, "input_ids");
   const [batch, length] = ids ? [ids.length, ids[0]!.length] : (inputs_embeds!.dims as [number, number]);
+  if (both && (inputs_embeds.dims[0] !== batch || inputs_embeds.dims[1] !== length)) {
+    throw new InputError(
+      `inputs_embeds: [${inputs_embeds.dims.slice(0, 2).join(", ")}] vectors do not fit the ids [${batch}, ${length}]`,
+      { option: "inputs_embeds" },
+    );
+  }
   if (length === 0) throw new InputError("input_ids: there is no token", { option: "input_ids" });
   const spans = rowSpans(attention_mask && idRows(attention_mask, "attention_mask"), batch, length);
   const vectors = inputs_embeds?.data as Float32Array | undefined;

@@ -6,8 +6,8 @@ import { serializeOnnx } from "../graph/onnx/serialize.ts";
 import type { WeightSource } from "../graph/weights.ts";
 import type { GraphVariant } from "../graph-variant.ts";
 import type { LayerCacheSpec } from "../models/decoder-inputs.ts";
-import type { HeadedModule } from "../models/heads.ts";
-import { layerCaches, type TextConfig } from "../models/text-config.ts";
+import type { HeadedModule, TextModule } from "../models/heads.ts";
+import { keySources, layerCaches, type TextConfig } from "../models/text-config.ts";
 import { alignHeadDim } from "../nn/head-dim.ts";
 import { bind } from "../nn/module.ts";
 import type { Device, Engine, Session } from "../runtime/session.ts";
@@ -53,6 +53,9 @@ export class DecoderSessions implements DecoderModel {
   readonly bidirectional: boolean;
   readonly quantised: boolean;
   readonly layers: readonly LayerCacheSpec[];
+  readonly keysOf: readonly number[];
+  readonly streams: number;
+  readonly usesIds: boolean;
   readonly rope: Readonly<Record<string, RopeSpec>>;
   readonly #parts: DecoderParts;
   readonly #options: EngineOptions;
@@ -71,6 +74,9 @@ export class DecoderSessions implements DecoderModel {
     this.quantised = [...parts.weights.values()].some(({ kind }) => kind === "nbits");
     this.bidirectional = config.use_bidirectional_attention;
     this.layers = layerCaches(config);
+    this.keysOf = keySources(config);
+    this.streams = parts.module.model.streams;
+    this.usesIds = parts.module.model.usesIds;
     this.rope = ropeSpecs(config);
     this.#parts = parts;
     this.#options = options;
@@ -86,9 +92,14 @@ export class DecoderSessions implements DecoderModel {
 
   /** The session of the embedding alone: `input_ids` [batch, seq] to `inputs_embeds` [batch, seq, hidden_size]. */
   embedding(): Promise<Session> {
-    return this.#once("embedding", () => {
+    return this.piece("embedding", (graph) => this.#parts.module.traceEmbedding(graph));
+  }
+
+  /** The session of a small graph over the same weights, such as an embedding. */
+  piece(name: string, trace: (graph: Graph, model: TextModule) => void): Promise<Session> {
+    return this.#once(name, () => {
       const graph = this.#newGraph();
-      this.#parts.module.traceEmbedding(graph);
+      trace(graph, this.#parts.module.model);
       return this.#create(graph, this.#serialize(graph), false);
     });
   }

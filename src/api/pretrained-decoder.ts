@@ -55,7 +55,10 @@ export interface ModelMemory {
 
 /** What all outputs may have, as HF's ModelOutput classes. */
 export interface ModelOutput {
-  /** float32 [batch, length, hidden_size] each: the embeddings first, the normed output last. */
+  /**
+   * float32 [batch, length, hidden_size] each: the embeddings first, the normed output last. Gemma 3n's are its four
+   * streams [4, batch, length, hidden_size], and the last is not normed.
+   */
   readonly hidden_states?: readonly Tensor[];
   /** float32 [batch, heads, length, keys] each. */
   readonly attentions?: readonly Tensor[];

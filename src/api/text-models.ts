@@ -5,6 +5,8 @@ import { GemmaConfig } from "../models/gemma/config.ts";
 import { GemmaTextModule } from "../models/gemma/text.ts";
 import { Gemma3TextConfig } from "../models/gemma3/config.ts";
 import { Gemma3TextModule } from "../models/gemma3/text.ts";
+import { type Gemma3nTextConfig, gemma3nTextConfig } from "../models/gemma3n/config.ts";
+import { Gemma3nTextModule } from "../models/gemma3n/text.ts";
 import { CausalLMModule, ClassificationModule, HeadedModule, type TextModule } from "../models/heads.ts";
 import type { TextConfig } from "../models/text-config.ts";
 import type { PretrainedOptions } from "./options.ts";
@@ -14,6 +16,8 @@ import { type LoadedModel, loadModel } from "./pretrained-model.ts";
 export interface TextFamily<Config extends TextConfig> {
   /** `model_type` of its configurations. */
   readonly model_type: string;
+  /** That of models with more kinds of input, whose text model it is. */
+  readonly wider_type?: string;
   /** From config.json's contents, or an instance as it is. */
   config(json: JsonObject | Config): Config;
   text(config: Config): TextModule;
@@ -29,6 +33,13 @@ export const GEMMA3_TEXT: TextFamily<Gemma3TextConfig> = {
   model_type: "gemma3_text",
   config: (json) => (json instanceof Gemma3TextConfig ? json : new Gemma3TextConfig(json)),
   text: (config) => new Gemma3TextModule(config),
+};
+
+export const GEMMA3N_TEXT: TextFamily<Gemma3nTextConfig> = {
+  model_type: "gemma3n_text",
+  wider_type: "gemma3n",
+  config: gemma3nTextConfig,
+  text: (config) => new Gemma3nTextModule(config),
 };
 
 /** What stands on a text model. */
@@ -75,7 +86,7 @@ export async function loadTextModel<Config extends TextConfig>(
   let built: { config: Config; module: HeadedModule } | undefined;
   const loaded = await loadModel(id, options, `${name}.from_pretrained`, {
     module: (json) => {
-      checkType(json, family.model_type, id, name);
+      checkType(json, family, id, name);
       const config = family.config(json);
       built = { config, module: head.module(family.text(config), config) };
       return built.module;
@@ -87,9 +98,14 @@ export async function loadTextModel<Config extends TextConfig>(
 }
 
 /** Another architecture's weights may fit by their names, and give nonsense. */
-function checkType(json: JsonObject, expected: string, id: string, name: string): void {
+function checkType(
+  json: JsonObject,
+  { model_type: expected, wider_type }: Pick<TextFamily<TextConfig>, "model_type" | "wider_type">,
+  id: string,
+  name: string,
+): void {
   const { model_type = expected } = json;
-  if (model_type === expected) return;
+  if (model_type === expected || model_type === wider_type) return;
   throw new ConfigError(
     `${id}: model_type ${JSON.stringify(model_type)} is not for ${name}, which runs "${expected}"; an Auto class chooses the right one`,
     { key: "model_type" },

@@ -36,7 +36,7 @@ async function describe(checkpoint: Checkpoint, config: TextConfig, source: stri
     parameters += shape.reduce((product, dim) => product * dim, 1);
     dtypes[dtype] = (dtypes[dtype] ?? 0) + length;
   }
-  const sizes = await Promise.all(checkpoint.files.map(async (file) => (await stat(file)).size));
+  const fileSizes = await Promise.all(checkpoint.files.map(async (file) => (await stat(file)).size));
   const layers = layerCaches(config);
   const full = layers.filter((layer) => layer.window === null);
   const sliding = layers.find((layer) => layer.window !== null);
@@ -47,14 +47,14 @@ async function describe(checkpoint: Checkpoint, config: TextConfig, source: stri
     model_type: config.model_type,
     format: checkpoint.format,
     files: checkpoint.files.length,
-    bytes: sizes.reduce((sum, size) => sum + size, 0),
+    bytes: fileSizes.reduce((sum, size) => sum + size, 0),
     parameters,
     bytes_by_dtype: dtypes,
     layers: config.num_hidden_layers,
     full_attention_layers: full.length,
     ...(sliding === undefined ? {} : { sliding_window: sliding.window! }),
     hidden_size: config.hidden_size,
-    intermediate_size: config.intermediate_size,
+    intermediate_size: sizes(config.intermediate_size),
     attention_heads: config.num_attention_heads,
     key_value_heads: config.num_key_value_heads,
     head_dim: config.head_dim,
@@ -63,6 +63,13 @@ async function describe(checkpoint: Checkpoint, config: TextConfig, source: stri
     cache_bytes_per_token: full.reduce((sum, layer) => sum + 8 * layer.kv_heads * layer.head_dim, 0),
     cache_bytes: Object.fromEntries(CONTEXTS.map((positions) => [positions, cache(positions)])),
   };
+}
+
+/** One number where all layers have it, else each that occurs. */
+function sizes(intermediate_size: number | readonly number[]): number | string {
+  if (typeof intermediate_size === "number") return intermediate_size;
+  const different = [...new Set(intermediate_size)];
+  return different.length === 1 ? different[0]! : different.join(", ");
 }
 
 function table(facts: Facts): string {

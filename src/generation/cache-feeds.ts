@@ -71,7 +71,9 @@ export function feedCache(
       const name = `past_key_values.${i}.${part}`;
       const data = cache.buffers[2 * i + j]!.subarray(firstRow * size, (firstRow + rows) * size);
       const type = cache.quantized ? "int8" : "float32";
-      const outputs = suffixes.map((suffix) => `present.${i}.${part}${suffix}`);
+      const outputs = [i, ...(layer.readers ?? [])].flatMap((l) =>
+        suffixes.map((suffix) => `present.${l}.${part}${suffix}`),
+      );
       run.feedAndFetch(name, outputs, { type, data, dims });
       const scales = cache.scales?.[2 * i + j];
       if (scales) run.feed(`${name}_scale`, float32(scales, [1, layer.kv_heads, 1, layer.head_dim]));

@@ -12,7 +12,7 @@ import type { DecoderStep, StepOptions } from "./decoder.ts";
 import { type DecoderModel, float32, type RopeInputs, RunValues } from "./decoder-model.ts";
 import { fetchLogits, fetchStates, joinParts, type PartResult } from "./fetches.ts";
 import { CHUNK, type KeyValueCache, ROLLBACK } from "./kv-cache.ts";
-import { dropPadding, feedTokens, type Part, slicePart, variantOf } from "./step-input.ts";
+import { feedTokens, type Part, slicePart, variantOf } from "./step-input.ts";
 
 /** More tokens than this in one run of a batch go row by row, so that activations stay small. */
 const MAX_BATCH_TOKENS = 2048;
@@ -92,7 +92,7 @@ export class CausalSteps {
       const run = { session: await this.#model.session(wanted), variant: wanted, part, cache, allocate };
       results.push(await this.#run({ ...run, signal: options.signal }));
     }
-    return joinParts(variant, results);
+    return joinParts(variant, this.#model, results);
   }
 
   /**
@@ -228,7 +228,7 @@ export class CausalSteps {
   }
 
   async #run({ session, variant, part, cache, allocate, signal }: CausalRun): Promise<PartResult> {
-    const { firstRow, tokens, longest, logitsPositions } = part;
+    const { firstRow, tokens, logitsPositions } = part;
     const counts = cache.lengths.map((_, row) => tokens[row - firstRow]?.length ?? 0);
     const taken = (row: number): boolean => row >= firstRow && row < firstRow + tokens.length;
     // An empty row runs a dummy token that is not kept; so do the columns that a stepwise run has too many.
@@ -252,14 +252,11 @@ export class CausalSteps {
     const logits = variant.logits
       ? fetchLogits(run, logitsPositions, this.#model, allocate)
       : new Float32Array(0);
-    const states = fetchStates(run, variant, tokens.length, longest, this.#model);
+    const states = fetchStates(run, variant, part, this.#model);
     await run.run(signal);
     const positions = new Array<readonly number[] | undefined>(firstRow).fill(undefined);
     cache.commit(counts, [...positions, ...part.position_ids]);
-    return {
-      logits,
-      states: states.map((state) => dropPadding(state, tokens, longest, this.#model.hidden_size)),
-    };
+    return { logits, states: states() };
   }
 }
 

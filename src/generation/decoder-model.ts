@@ -15,6 +15,12 @@ export interface DecoderModel {
   /** Every token sees every other one within the window. Such a model has no cache. */
   readonly bidirectional: boolean;
   readonly layers: readonly CacheLayer[];
+  /** For each layer of the model the one of `layers` that has its keys and values. */
+  readonly keysOf: readonly number[];
+  /** Vectors of hidden_size that a model with several streams (Gemma 3n's AltUp) keeps for each token; else 1. */
+  readonly streams: number;
+  /** Whether layers look up vectors of their own by the ids, also where the first gets vectors. */
+  readonly usesIds: boolean;
   /** By kind of layer. */
   readonly rope: Readonly<Record<string, RopeSpec>>;
   /** The session of a variant of the graph; made on first use. */

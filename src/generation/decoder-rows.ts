@@ -1,6 +1,7 @@
 import { InputError } from "../errors.ts";
 import { Tensor } from "../tensor.ts";
 import type { CacheWish, Decoder, DecoderCache, DecoderStep, RowAttention, StepOptions } from "./decoder.ts";
+import { splitStreams } from "./fetches.ts";
 
 export interface DecoderRowsOptions {
   /** A cache that holds the beginnings of the rows. It is changed, and stays the caller's. */
@@ -53,6 +54,7 @@ export class DecoderRows {
     given: readonly number[][],
     wanted: number,
     vectors?: readonly Float32Array[],
+    ids_too = false,
   ): Promise<RowsStep> {
     const { continues, use_cache } = this.#options;
     // Vectors go whole; the decoder cuts long prompts itself.
@@ -79,7 +81,10 @@ export class DecoderRows {
       feed = feed.map((row) => row.slice(cut(row, left - chunk)));
     }
     const sources = prompts.flatMap((_, row) => new Array<number>(copies).fill(row));
-    const step = await this.#run(feed, vectors && { inputs_embeds: vectors });
+    const step = await this.#run(
+      feed,
+      vectors && { inputs_embeds: vectors, ids_too: ids_too && this.#decoder.usesIds === true },
+    );
     if (copies > 1) this.reorder(sources);
     return this.#rowsStep(step, feed, sources);
   }
@@ -110,7 +115,7 @@ export class DecoderRows {
     return tokens.map((_, i) => ({
       logits: [part(logits, i)],
       hidden_states: this.#options.output_hidden_states
-        ? hidden_states?.map((layer) => padStates(part(layer, i), [[0]], [0]))
+        ? hidden_states?.map((layer) => padStates(part(layer, i), [[0]], [0], this.#decoder.streams))
         : undefined,
       attentions: undefined,
     }));
@@ -168,7 +173,7 @@ export class DecoderRows {
     const hidden = this.#options.output_hidden_states ? step.hidden_states : undefined;
     return {
       logits: sources.map((row) => views[row]),
-      hidden_states: hidden?.map((layer) => padStates(layer, fed, sources)),
+      hidden_states: hidden?.map((layer) => padStates(layer, fed, sources, this.#decoder.streams)),
       attentions: step.attentions?.map((layer) => padAttentions(layer, fed, sources)),
     };
   }
@@ -198,8 +203,13 @@ function uncached(rows: readonly number[][], cache: DecoderCache): number[][] {
   return rows.map((row, r) => row.slice(cache.lengths[r]!));
 }
 
-/** From [all new tokens, hidden_size] to [rows, new positions, hidden_size], rows aligned at the right. */
-function padStates(states: Float32Array, fed: readonly number[][], sources: readonly number[]): Tensor {
+/** From [all new tokens, hidden_size] to [rows, new positions, hidden_size], rows aligned at the right; streams come first. */
+function padStates(
+  states: Float32Array,
+  fed: readonly number[][],
+  sources: readonly number[],
+  streams = 1,
+): Tensor {
   const total = fed.reduce((sum, row) => sum + row.length, 0);
   const width = states.length / total;
   const length = Math.max(...fed.map((row) => row.length));
@@ -210,7 +220,7 @@ function padStates(states: Float32Array, fed: readonly number[][], sources: read
     const from = starts[source]!;
     out.set(states.subarray(from, from + count * width), (r * length + length - count) * width);
   });
-  return new Tensor("float32", out, [sources.length, length, width]);
+  return splitStreams(new Tensor("float32", out, [sources.length, length, width]), streams);
 }
 
 /** Rows' weights [heads, new positions, keys] as [rows, heads, new positions, keys], aligned at the right of both. */

@@ -40,6 +40,8 @@ export interface StepOptions {
   readonly position_ids?: readonly (readonly number[])[];
   /** Vectors in place of the tokens' own: [new tokens, hidden_size] for each row, whose ids then don't matter. */
   readonly inputs_embeds?: readonly Float32Array[];
+  /** The ids beside `inputs_embeds` count after all: layers look up vectors of their own by them. */
+  readonly ids_too?: boolean;
   readonly masks?: readonly RowMask[];
   /**
    * Every token of the only row gets the very numbers that it would get in a run of its own, also where the engine
@@ -61,7 +63,10 @@ export interface DecoderStep {
    * new tokens. A view that the next step overwrites: copy what must last.
    */
   readonly logits: Float32Array;
-  /** When asked for: one [all new tokens, hidden_size] per layer, the embeddings first, the normed output last. */
+  /**
+   * When asked for: one [all new tokens, hidden_size] per layer, the embeddings first, the normed output last. Of a
+   * model with streams [all new tokens, streams, hidden_size], and the last layer's output last.
+   */
   readonly hidden_states?: readonly Float32Array[];
   /** When asked for: [all new tokens, hidden_size]. */
   readonly last_hidden_state?: Float32Array;
@@ -79,6 +84,10 @@ export interface Decoder {
   readonly vocab_size: number;
   /** Numbers of one token's vector, where the decoder takes vectors. */
   readonly hidden_size?: number;
+  /** Vectors of a token's hidden state, where there are several. */
+  readonly streams?: number;
+  /** Whether ids count beside vectors. */
+  readonly usesIds?: boolean;
   /** `capacity`: positions to reserve for each row; the cache grows beyond it when it must. */
   createCache(batch: number, capacity: number, wish?: CacheWish): DecoderCache;
   /**

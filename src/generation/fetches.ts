@@ -1,7 +1,8 @@
 import type { GraphVariant } from "../graph-variant.ts";
+import { Tensor } from "../tensor.ts";
 import type { DecoderStep } from "./decoder.ts";
 import { type DecoderModel, float32, type RunValues } from "./decoder-model.ts";
-import { concatenate, hiddenNames } from "./step-input.ts";
+import { concatenate, dropPadding, hiddenOutputs, LAST_HIDDEN_STATE, type Rectangle } from "./step-input.ts";
 
 /** Asks for the logits of some positions of the rectangle: [positions, logits_size]. */
 export function fetchLogits(
@@ -20,33 +21,53 @@ export function fetchLogits(
   return logits.subarray(0, positions.length * logits_size);
 }
 
-/** Asks for the hidden states of a variant, [rows, longest, hidden_size] each. */
+/** Asks for the hidden states of a variant; the result takes the rows' padding off once they are there. */
 export function fetchStates(
   run: RunValues,
   variant: GraphVariant,
-  rows: number,
-  longest: number,
+  { tokens, longest }: Rectangle,
   model: DecoderModel,
-): Float32Array[] {
-  return hiddenNames(variant, model).map((name) => {
-    const state = new Float32Array(rows * longest * model.hidden_size);
-    run.fetch(name, float32(state, [rows, longest, model.hidden_size]));
-    return state;
+): () => Float32Array[] {
+  const states = hiddenOutputs(variant, model).map(({ name, width }) => {
+    const state = new Float32Array(tokens.length * longest * width);
+    run.fetch(name, float32(state, [tokens.length, longest, width]));
+    return { state, width };
   });
+  return () => states.map(({ state, width }) => dropPadding(state, tokens, longest, width));
 }
 
-/** What a run gives: [wanted, logits_size], and [all tokens, hidden_size] each. */
+/** What a run gives: [wanted, logits_size], and the hidden states [all tokens, width] each. */
 export interface PartResult {
   readonly logits: Float32Array;
   readonly states: readonly Float32Array[];
 }
 
 /** The results of a step's runs, one after another. */
-export function joinParts(variant: GraphVariant, results: readonly PartResult[]): DecoderStep {
+export function joinParts(
+  variant: GraphVariant,
+  model: DecoderModel,
+  results: readonly PartResult[],
+): DecoderStep {
   const states = results[0]!.states.map((_, i) => concatenate(results.map((result) => result.states[i]!)));
+  const last = hiddenOutputs(variant, model).findIndex(({ name }) => name === LAST_HIDDEN_STATE);
   return {
     logits: concatenate(results.map((result) => result.logits)),
-    ...(variant.hidden_states === "all" ? { hidden_states: states } : {}),
-    ...(variant.hidden_states === "last" ? { last_hidden_state: states[0]! } : {}),
+    ...(variant.hidden_states === "all" ? { hidden_states: states.filter((_, i) => i !== last) } : {}),
+    ...(last === -1 ? {} : { last_hidden_state: states[last]! }),
   };
+}
+
+/** Hidden states [rows, positions, streams*hidden_size] as HF has them: [streams, rows, positions, hidden_size]. */
+export function splitStreams(states: Tensor, streams: number): Tensor {
+  if (streams === 1) return states;
+  const [rows, positions, width] = states.dims as [number, number, number];
+  const size = width / streams;
+  const [from, to] = [states.data as Float32Array, new Float32Array(states.size)];
+  for (let token = 0; token < rows * positions; token++) {
+    for (let stream = 0; stream < streams; stream++) {
+      const start = token * width + stream * size;
+      to.set(from.subarray(start, start + size), (stream * rows * positions + token) * size);
+    }
+  }
+  return new Tensor("float32", to, [streams, rows, positions, size]);
 }

@@ -20,6 +20,8 @@ export interface CacheLayer {
   readonly true_head_dim?: number;
   /** Positions that a query sees, itself included; null: all. */
   readonly window: number | null;
+  /** Later layers of the model that read these keys and values in place of their own. */
+  readonly readers?: readonly number[];
 }
 
 /** Positions that a sliding layer's buffer holds beyond its window: the most that one run appends. */

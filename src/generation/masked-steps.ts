@@ -4,7 +4,7 @@ import type { DecoderStep, RowAttention, RowMask, StepOptions } from "./decoder.
 import { type DecoderModel, float32, type RopeInputs, RunValues } from "./decoder-model.ts";
 import { fetchLogits, fetchStates, joinParts, type PartResult } from "./fetches.ts";
 import { type CacheLayer, CHUNK, type KeyValueCache } from "./kv-cache.ts";
-import { dropPadding, feedTokens, type Part, type StepRequest, slicePart, variantOf } from "./step-input.ts";
+import { feedTokens, type Part, type StepRequest, slicePart, variantOf } from "./step-input.ts";
 
 /** Rows go together while the pairs of query and key that their attention computes stay below this many. */
 const MAX_PAIRS = 2 ** 22;
@@ -40,9 +40,9 @@ export class MaskedSteps {
       results.push(await run.run(variant));
     }
     return {
-      ...joinParts(variant, results),
+      ...joinParts(variant, this.#model, results),
       ...(variant.attentions
-        ? { attentions: this.#model.layers.map((_, i) => results.flatMap((result) => result.attentions[i]!)) }
+        ? { attentions: this.#model.keysOf.map((_, i) => results.flatMap((result) => result.attentions[i]!)) }
         : {}),
     };
   }
@@ -92,7 +92,7 @@ class MaskedRun {
   }
 
   async run(variant: GraphVariant): Promise<MaskedResult> {
-    const { tokens, longest, logitsPositions } = this.#part;
+    const { logitsPositions } = this.#part;
     const { hidden_size } = this.#model;
     feedTokens(this.values, this.#part, hidden_size);
     this.#feedMasks();
@@ -100,16 +100,12 @@ class MaskedRun {
     const logits = variant.logits
       ? fetchLogits(this.values, logitsPositions, this.#model)
       : new Float32Array(0);
-    const states = fetchStates(this.values, variant, tokens.length, longest, this.#model);
+    const states = fetchStates(this.values, variant, this.#part, this.#model);
     const attentions = variant.attentions ? this.#fetchAttentions() : () => [];
     const store = this.#cache === undefined ? () => {} : this.#fetchNew(this.#cache);
     await this.values.run(this.#options.signal);
     store();
-    return {
-      logits,
-      states: states.map((state) => dropPadding(state, tokens, longest, hidden_size)),
-      attentions: attentions(),
-    };
+    return { logits, states: states(), attentions: attentions() };
   }
 
   /** Positions before the part that layers of a kind can see. */
@@ -216,8 +212,8 @@ class MaskedRun {
   #fetchAttentions(): () => RowAttention[][] {
     const { tokens, longest } = this.#part;
     const heads = this.#model.num_attention_heads;
-    const layers = this.#model.layers.map((layer, i) => {
-      const past = this.#past(layer);
+    const layers = this.#model.keysOf.map((source, i) => {
+      const past = this.#past(this.#model.layers[source]!);
       const width = past + longest;
       const weights = new Float32Array(tokens.length * heads * longest * width);
       this.values.fetch(`attentions.${i}`, float32(weights, [tokens.length, heads, longest, width]));

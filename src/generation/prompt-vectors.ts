@@ -39,7 +39,7 @@ export function withVectors(
       { option: "inputs_embeds" },
     );
   }
-  return { ...prompt, vectors: rows };
+  return { ...prompt, vectors: rows, ids_too: true };
 }
 
 function checkedVectors(given: unknown, hidden_size: number | undefined): Tensor {

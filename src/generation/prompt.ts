@@ -24,6 +24,8 @@ export interface Prompt {
   readonly mask: boolean[][];
   /** Vectors in place of the tokens' own: [tokens, hidden_size] for each row. */
   readonly vectors?: readonly Float32Array[];
+  /** There are ids besides the vectors. */
+  readonly ids_too?: boolean;
 }
 
 export interface PromptSettings {

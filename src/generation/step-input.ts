@@ -10,6 +10,8 @@ export interface Rectangle {
   readonly tokens: readonly (readonly number[])[];
   readonly longest: number;
   readonly inputs_embeds: readonly Float32Array[] | undefined;
+  /** Whether the ids count beside vectors. */
+  readonly ids_too: boolean;
   /** Rotary positions, one per token. */
   readonly position_ids: readonly (readonly number[])[];
 }
@@ -56,6 +58,7 @@ export function slicePart(
     inputs_embeds: options.inputs_embeds
       ?.slice(firstRow, endRow)
       .map((vectors) => vectors.subarray(start * hidden_size, end * hidden_size)),
+    ids_too: options.ids_too === true,
     position_ids: tokens.map((row, r) => {
       const next = (cache?.nextPositions[firstRow + r] ?? 0) + start;
       return options.position_ids?.[firstRow + r]?.slice(start, end) ?? row.map((_, i) => next + i);
@@ -65,11 +68,11 @@ export function slicePart(
 
 /** Feeds tokens or vectors, and their positions. */
 export function feedTokens(run: RunValues, rectangle: Rectangle, hidden_size: number): void {
-  const { tokens, longest, inputs_embeds, position_ids } = rectangle;
+  const { tokens, longest, inputs_embeds, ids_too, position_ids } = rectangle;
   const dims = [tokens.length, longest];
-  if (inputs_embeds === undefined) {
+  if (inputs_embeds === undefined || ids_too)
     run.feed("input_ids", { type: "int64", data: padRows(tokens, longest), dims });
-  } else {
+  if (inputs_embeds !== undefined) {
     const vectors = new Float32Array(tokens.length * longest * hidden_size);
     for (const [r, row] of inputs_embeds.entries()) vectors.set(row, r * longest * hidden_size);
     run.feed("inputs_embeds", float32(vectors, [...dims, hidden_size]));
@@ -106,19 +109,30 @@ export function variantOf(
     attention,
     steps: 0,
     cache,
-    input: options.inputs_embeds === undefined ? "input_ids" : "inputs_embeds",
+    input:
+      options.inputs_embeds === undefined ? "input_ids" : options.ids_too === true ? "both" : "inputs_embeds",
     logits: options.logits !== "none",
     hidden_states: options.output_hidden_states === true ? "all" : last,
     attentions: options.output_attentions === true,
   };
 }
 
-/** Names of the hidden states that a variant gives. */
-export function hiddenNames(variant: GraphVariant, model: DecoderModel): string[] {
+/** The hidden states that a variant gives, and how many numbers of each a token has. */
+export function hiddenOutputs(
+  variant: GraphVariant,
+  { keysOf, streams, hidden_size }: DecoderModel,
+): { readonly name: string; readonly width: number }[] {
+  const last = { name: LAST_HIDDEN_STATE, width: hidden_size };
   if (variant.hidden_states === "none") return [];
-  if (variant.hidden_states === "last") return ["last_hidden_state"];
-  return Array.from({ length: model.layers.length + 1 }, (_, i) => `hidden_states.${i}`);
+  if (variant.hidden_states === "last") return [last];
+  const all = Array.from({ length: keysOf.length + 1 }, (_, i) => ({
+    name: `hidden_states.${i}`,
+    width: streams * hidden_size,
+  }));
+  return streams === 1 ? all : [...all, last];
 }
+
+export const LAST_HIDDEN_STATE = "last_hidden_state";
 
 /** Throws for ids outside the vocabulary. */
 export function checkTokens(rows: readonly (readonly number[])[], vocab_size: number): void {

@@ -30,6 +30,14 @@ export class TransformerDecoder implements Decoder {
     return this.#model.hidden_size;
   }
 
+  get streams(): number {
+    return this.#model.streams;
+  }
+
+  get usesIds(): boolean {
+    return this.#model.usesIds;
+  }
+
   /** Whether tokens see later ones: such a model has no cache. */
   get bidirectional(): boolean {
     return this.#model.bidirectional;

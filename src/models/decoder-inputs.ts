@@ -22,6 +22,8 @@ export interface LayerCacheSpec {
   readonly true_head_dim: number;
   /** Positions that this layer can see, or null for all. */
   readonly window: number | null;
+  /** Later layers that read these keys and values in place of their own. */
+  readonly readers?: readonly number[];
 }
 
 /** One layer's attention, whatever the way it is computed. */
@@ -40,6 +42,7 @@ export class DecoderInputs {
   readonly #graph: Graph;
   readonly #position_ids: Value;
   readonly #shared: Map<string, Value> = new Map();
+  readonly #keys: Map<number, LayerKeys> = new Map();
   /** The positions of each step. */
   #positions: readonly Value[] | undefined;
 
@@ -51,31 +54,51 @@ export class DecoderInputs {
 
   /** Attention of layer `layer`: query [batch, seq, heads*head_dim], key and value [batch, seq, kv_heads*head_dim], not rotated yet. */
   attend(layer: number, spec: AttentionSpec, query: Value, key: Value, value: Value): Value {
-    const { num_heads, num_key_value_heads, head_dim } = spec;
-    const aligned = {
-      query: alignRotaryHeads(query, num_heads, head_dim),
-      key: alignRotaryHeads(key, num_key_value_heads, head_dim),
+    const { num_key_value_heads, head_dim } = spec;
+    const masked = this.options.attention === "masked";
+    const aligned = alignRotaryHeads(key, num_key_value_heads, head_dim);
+    const keys: LayerKeys = {
+      key: masked ? rotaryEmbedding(aligned, this.#rotary(spec)) : aligned,
       value: alignValueHeads(value, num_key_value_heads, head_dim),
+      past: masked ? this.#past(layer, spec, `${spec.kind}_past`) : this.#cached(layer, spec),
     };
+    this.#keys.set(layer, keys);
+    if (masked) {
+      this.#graph.output(`new.${layer}.key`, keys.key);
+      this.#graph.output(`new.${layer}.value`, keys.value);
+    }
+    return this.#attend(layer, spec, query, keys);
+  }
+
+  /** Attention of a layer without keys and values of its own: it reads those of layer `source`, which came before. */
+  attendTo(source: number, layer: number, spec: AttentionSpec, query: Value): Value {
+    const keys = this.#keys.get(source);
+    if (keys === undefined) return this.#graph.fail(`layer ${source} has no keys for layer ${layer}`);
+    return this.#attend(layer, spec, query, keys);
+  }
+
+  #attend(layer: number, spec: AttentionSpec, query: Value, keys: LayerKeys): Value {
+    const { num_heads, head_dim } = spec;
+    const heads = alignRotaryHeads(query, num_heads, head_dim);
     const output = {
-      causal: () => this.#causal(layer, spec, aligned),
-      stepwise: () => this.#stepwise(layer, spec, aligned),
-      masked: () => this.#masked(layer, spec, aligned),
+      causal: () => this.#causal(layer, spec, heads, keys),
+      stepwise: () => this.#stepwise(layer, spec, heads, keys),
+      masked: () => this.#masked(layer, spec, heads, keys),
     }[this.options.attention]();
     return unalignHeads(output, num_heads, head_dim);
   }
 
-  #causal(layer: number, spec: AttentionSpec, heads: Heads): Value {
-    return this.#append(layer, spec, heads, this.#cached(layer, spec), this.#rotary(spec), "").output;
+  #causal(layer: number, spec: AttentionSpec, query: Value, { key, value, past }: LayerKeys): Value {
+    return this.#append(layer, spec, { query, key, value }, past, this.#rotary(spec), "").output;
   }
 
-  #stepwise(layer: number, spec: AttentionSpec, { query, key, value }: Heads): Value {
+  #stepwise(layer: number, spec: AttentionSpec, query: Value, { key, value, past: first }: LayerKeys): Value {
     const { steps } = this.options;
     const ones = new Array<number>(steps).fill(1);
     const [queries, keys, values] = [query, key, value].map((part) => split(part, ones, 1));
     const rotary = this.#rotary(spec);
     this.#positions ??= split(this.#position_ids, ones);
-    let past = this.#cached(layer, spec);
+    let past = first;
     const outputs = ones.map((_, i) => {
       const heads = { query: queries![i]!, key: keys![i]!, value: values![i]! };
       const step = { ...rotary, position_ids: this.#positions![i]! };
@@ -86,7 +109,7 @@ export class DecoderInputs {
     return concat(outputs, 1);
   }
 
-  #cached(layer: number, spec: AttentionSpec): Pick<KeyValueState, "past_key" | "past_value" | "scales"> {
+  #cached(layer: number, spec: AttentionSpec): Past {
     return {
       ...this.#past(layer, spec, `${spec.kind}_capacity`),
       ...(this.options.cache === "int8" ? { scales: this.#scales(layer, spec) } : {}),
@@ -98,7 +121,7 @@ export class DecoderInputs {
     layer: number,
     { kind, num_heads, num_key_value_heads, scale, window }: AttentionSpec,
     { query, key, value }: Heads,
-    past: Pick<KeyValueState, "past_key" | "past_value" | "scales">,
+    past: Past,
     rotary: RotaryTables,
     step: string,
   ): { output: Value; present_key: Value; present_value: Value } {
@@ -116,16 +139,15 @@ export class DecoderInputs {
     });
   }
 
-  #masked(layer: number, spec: AttentionSpec, { query, key, value }: Heads): Value {
+  #masked(layer: number, spec: AttentionSpec, query: Value, { key, value, past }: LayerKeys): Value {
     const { kind, num_heads, num_key_value_heads, scale } = spec;
-    const rotary = this.#rotary(spec);
-    const rotated = rotaryEmbedding(key, rotary);
     const attention = maskedAttention(
-      rotaryEmbedding(query, rotary),
-      rotated,
+      rotaryEmbedding(query, this.#rotary(spec)),
+      key,
       value,
       {
-        ...this.#past(layer, spec, `${kind}_past`),
+        past_key: past.past_key,
+        past_value: past.past_value,
         mask: this.#input(`${kind}.mask`, "bool", ["batch", 1, "seq", `${kind}_keys`]),
       },
       {
@@ -135,8 +157,6 @@ export class DecoderInputs {
         weights: this.options.attentions,
       },
     );
-    this.#graph.output(`new.${layer}.key`, rotated);
-    this.#graph.output(`new.${layer}.value`, value);
     if (attention.weights !== undefined) this.#graph.output(`attentions.${layer}`, attention.weights);
     return attention.output;
   }
@@ -182,6 +202,16 @@ export class DecoderInputs {
 /** The size of a graph's sequence axis. */
 export function sequenceDim({ attention, steps }: GraphVariant): string | number {
   return attention === "stepwise" ? steps : "seq";
+}
+
+type Past = Pick<KeyValueState, "past_key" | "past_value" | "scales">;
+
+/** The new keys and values of a layer, heads aligned, and what came before them. */
+interface LayerKeys {
+  /** Rotated already where attention is masked: the kernel that appends rotates itself. */
+  readonly key: Value;
+  readonly value: Value;
+  readonly past: Past;
 }
 
 interface Heads {

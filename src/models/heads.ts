@@ -3,7 +3,6 @@ import type { Graph, Value } from "../graph/graph.ts";
 import { scale, tanh } from "../graph/ops/math.ts";
 import { gather, mergeLeading } from "../graph/ops/shape.ts";
 import type { GraphVariant } from "../graph-variant.ts";
-import type { GemmaRMSNorm } from "../nn/gemma-rms-norm.ts";
 import { type Embedding, Linear } from "../nn/linear.ts";
 import { Module } from "../nn/module.ts";
 import { DecoderInputs, sequenceDim } from "./decoder-inputs.ts";
@@ -11,8 +10,11 @@ import { DecoderInputs, sequenceDim } from "./decoder-inputs.ts";
 /** A Gemma text model without its head; field names are the checkpoint's below `model.`. */
 export abstract class TextModule extends Module {
   abstract readonly embed_tokens: Embedding;
-  abstract readonly layers: readonly DecoderLayer[];
-  abstract readonly norm: GemmaRMSNorm;
+  abstract readonly norm: Norm;
+  /** Vectors that a token has between the layers. */
+  readonly streams: number = 1;
+  /** Whether layers look up vectors of their own by the ids. */
+  readonly usesIds: boolean = false;
 
   /** The vectors that the first layer gets, scaled by sqrt(hidden_size): int64 [batch, seq] → [batch, seq, hidden_size]. */
   embed(input_ids: Value): Value {
@@ -20,8 +22,18 @@ export abstract class TextModule extends Module {
     return scale(this.embed_tokens.forward(input_ids), Math.fround(Math.sqrt(hidden_size)));
   }
 
-  /** Hidden states before the last norm, and the input of every layer before them: [batch, seq, hidden_size] each. */
-  forward(embeddings: Value, inputs: DecoderInputs): HiddenStates {
+  /**
+   * Hidden states before the last norm, and the input of every layer before them: [batch, seq, hidden_size] each. `ids`
+   * [batch, seq] are there unless the caller has vectors alone.
+   */
+  abstract forward(embeddings: Value, inputs: DecoderInputs, ids: Value | undefined): HiddenStates;
+}
+
+/** A text model whose layers follow one another and nothing else. */
+export abstract class StackedTextModule extends TextModule {
+  abstract readonly layers: readonly DecoderLayer[];
+
+  override forward(embeddings: Value, inputs: DecoderInputs): HiddenStates {
     const layerInputs: Value[] = [];
     let hidden = embeddings;
     for (const [i, layer] of this.layers.entries()) {
@@ -40,6 +52,13 @@ export interface DecoderLayer extends Module {
 export interface HiddenStates {
   readonly hidden: Value;
   readonly layerInputs: readonly Value[];
+  /** What HF gives as the last hidden state, where it is not the normed one. */
+  readonly layerOutput?: Value;
+}
+
+/** A norm over the last axis. */
+export interface Norm extends Module {
+  forward(x: Value): Value;
 }
 
 /** A text model under the checkpoint's key `model`, with or without something on it. */
@@ -60,25 +79,32 @@ export class HeadedModule extends Module {
   trace(graph: Graph, hidden_size: number, options: GraphVariant): void {
     const { model } = this;
     const seq = sequenceDim(options);
-    const given =
+    const ids =
+      options.input === "inputs_embeds" ? undefined : graph.input("input_ids", "int64", ["batch", seq]);
+    const vectors =
       options.input === "input_ids"
-        ? graph.input("input_ids", "int64", ["batch", seq])
+        ? undefined
         : graph.input("inputs_embeds", "float32", ["batch", seq, hidden_size]);
     const inputs = new DecoderInputs(graph, options);
-    const embeddings = options.input === "input_ids" ? model.embed(given) : given;
-    const { hidden, layerInputs } = model.forward(embeddings, inputs);
-    if (options.hidden_states === "all") {
-      const states = [...layerInputs, model.norm.forward(hidden)];
-      for (const [i, state] of states.entries()) graph.output(`hidden_states.${i}`, state);
-    } else if (options.hidden_states === "last") {
-      graph.output("last_hidden_state", model.norm.forward(hidden));
-    }
+    const states = model.forward(vectors ?? model.embed(ids!), inputs, ids);
+    this.#giveStates(states, options);
+    const { hidden } = states;
     if (!options.logits) return;
     const positions = graph.input("logits_positions", "int64", ["rows"]);
     // The norm works on the wanted rows alone.
     const logits = this.head(model.norm.forward(gather(mergeLeading(hidden), positions)));
     if (logits === undefined) graph.fail("a model without a head has no logits");
     graph.output("logits", logits);
+  }
+
+  #giveStates({ hidden, layerInputs, layerOutput }: HiddenStates, { hidden_states }: GraphVariant): void {
+    const { graph } = hidden;
+    if (hidden_states === "none") return;
+    const normed = this.model.norm.forward(hidden);
+    if (hidden_states === "last" || layerOutput !== undefined) graph.output("last_hidden_state", normed);
+    if (hidden_states === "last") return;
+    for (const [i, state] of [...layerInputs, layerOutput ?? normed].entries())
+      graph.output(`hidden_states.${i}`, state);
   }
 
   /** Traces the embedding alone: `input_ids` to `inputs_embeds`. */

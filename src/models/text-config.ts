@@ -9,7 +9,8 @@ export abstract class TextConfig implements LabelConfig {
   readonly architectures: readonly string[];
   readonly vocab_size: number;
   readonly hidden_size: number;
-  readonly intermediate_size: number;
+  /** Of the feed-forward layers; a list where each may have its own (MatFormer). */
+  abstract readonly intermediate_size: number | readonly number[];
   readonly num_hidden_layers: number;
   readonly num_attention_heads: number;
   /** 1 is multi-query attention; as many as heads is multi-head attention. */
@@ -19,6 +20,8 @@ export abstract class TextConfig implements LabelConfig {
   readonly rms_norm_eps: number;
   abstract readonly layer_types: readonly LayerType[];
   declare readonly final_logit_softcapping?: number | null;
+  /** So many layers at the end read the keys and values of earlier ones. */
+  declare readonly num_kv_shared_layers?: number;
   readonly attention_bias: boolean;
   readonly tie_word_embeddings: boolean;
   readonly use_bidirectional_attention: boolean;
@@ -37,7 +40,6 @@ export abstract class TextConfig implements LabelConfig {
     this.architectures = readStrings(read, "architectures");
     this.vocab_size = read.positiveInt("vocab_size", defaults.vocab_size);
     this.hidden_size = read.positiveInt("hidden_size", defaults.hidden_size);
-    this.intermediate_size = read.positiveInt("intermediate_size", defaults.intermediate_size);
     this.num_hidden_layers = read.positiveInt("num_hidden_layers", defaults.num_hidden_layers);
     this.num_attention_heads = read.positiveInt("num_attention_heads", defaults.num_attention_heads);
     this.num_key_value_heads = read.positiveInt("num_key_value_heads", defaults.num_key_value_heads);
@@ -73,7 +75,6 @@ export type TextDefaults = Pick<
   TextConfig,
   | "vocab_size"
   | "hidden_size"
-  | "intermediate_size"
   | "num_hidden_layers"
   | "num_attention_heads"
   | "num_key_value_heads"
@@ -190,13 +191,32 @@ function readEos(read: ConfigReader): number | readonly number[] | null {
   return read.id("eos_token_id", 1);
 }
 
-/** The cache that each layer needs. */
+/** The caches of a model: one for each layer that has keys and values of its own. */
 export function layerCaches(config: TextConfig): LayerCacheSpec[] {
-  return config.layer_types.map((kind) => ({
-    kind,
-    kv_heads: config.num_key_value_heads,
-    head_dim: alignHeadDim(config.head_dim),
-    true_head_dim: config.head_dim,
-    window: config.windowOf(kind),
-  }));
+  const keysOf = keySources(config);
+  return config.layer_types.flatMap((kind, layer) => {
+    if (keysOf[layer] !== layer) return [];
+    const readers = keysOf.flatMap((source, reader) => (source === layer && reader > layer ? [reader] : []));
+    return {
+      kind,
+      kv_heads: config.num_key_value_heads,
+      head_dim: alignHeadDim(config.head_dim),
+      true_head_dim: config.head_dim,
+      window: config.windowOf(kind),
+      ...(readers.length === 0 ? {} : { readers }),
+    };
+  });
+}
+
+/**
+ * For each layer the one whose keys and values it reads: its own, or where the last layers share them (config key
+ * `num_kv_shared_layers`) those of the last layer of its kind before them.
+ */
+export function keySources({
+  layer_types,
+  num_kv_shared_layers = 0,
+}: Pick<TextConfig, "layer_types" | "num_kv_shared_layers">): number[] {
+  const own = layer_types.length - num_kv_shared_layers;
+  const last = (kind: LayerType): number => layer_types.slice(0, own).lastIndexOf(kind);
+  return layer_types.map((kind, layer) => (layer < own ? layer : last(kind)));
 }

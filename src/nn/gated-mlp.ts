@@ -12,13 +12,14 @@ export class GatedMLP extends Module {
   override readonly packedTogether: readonly (readonly Parameter[])[];
   readonly #activation: (x: Value) => Value;
 
-  constructor(hidden_size: number, intermediate_size: number, hidden_act: string) {
+  /** `hidden_act`: HF's name of the activation, or what else is done to the gate. */
+  constructor(hidden_size: number, intermediate_size: number, hidden_act: string | ((gate: Value) => Value)) {
     super();
     this.gate_proj = new Linear(hidden_size, intermediate_size);
     this.up_proj = new Linear(hidden_size, intermediate_size);
     this.down_proj = new Linear(intermediate_size, hidden_size);
     this.packedTogether = [[this.gate_proj.weight, this.up_proj.weight]];
-    this.#activation = activation(hidden_act);
+    this.#activation = typeof hidden_act === "string" ? activation(hidden_act) : hidden_act;
   }
 
   forward(x: Value): Value {

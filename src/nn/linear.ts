@@ -13,9 +13,14 @@ export class Linear extends Module {
   /** Whether the next graph gets an adapter beside this layer. */
   adapted = false;
 
-  constructor(in_features: number, out_features: number, { bias = false }: { readonly bias?: boolean } = {}) {
+  /** `plain`: the weight is never quantised. */
+  constructor(
+    in_features: number,
+    out_features: number,
+    { bias = false, plain = false }: { readonly bias?: boolean; readonly plain?: boolean } = {},
+  ) {
     super();
-    this.weight = new Parameter([out_features, in_features]);
+    this.weight = new Parameter([out_features, in_features], { plain });
     this.bias = bias ? new Parameter([out_features]) : undefined;
   }
 

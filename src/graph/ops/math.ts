@@ -15,8 +15,60 @@ export function add(a: Value, b: Value): Value {
   return elementwise("Add", a, b);
 }
 
+export function sub(a: Value, b: Value): Value {
+  return elementwise("Sub", a, b);
+}
+
 export function mul(a: Value, b: Value): Value {
   return elementwise("Mul", a, b);
+}
+
+export function div(a: Value, b: Value): Value {
+  return elementwise("Div", a, b);
+}
+
+/** The larger of x and a number. */
+export function atLeast(x: Value, least: number): Value {
+  return elementwise("Max", x, x.graph.constant("float32", [least], []));
+}
+
+export function sqrt(x: Value): Value {
+  return x.graph.emit("Sqrt", [x], [x])[0]!;
+}
+
+/** Mean over the last axis, which stays with size 1. */
+export function meanLast(x: Value): Value {
+  return reduceLast("ReduceMean", x);
+}
+
+/** Mean of the squares over the last axis, which stays with size 1. */
+export function meanSquareLast(x: Value): Value {
+  return scale(reduceLast("ReduceSumSquare", x), 1 / Number(x.dim(-1)));
+}
+
+function reduceLast(op: string, x: Value): Value {
+  const output = { dtype: x.dtype, shape: x.shape.with(-1, 1) };
+  return x.graph.emit(op, [x, x.graph.constant("int64", [-1])], [output], { keepdims: 1 })[0]!;
+}
+
+/** Matrix products over leading axes that both have: [.., M, K] · [.., K, N]. */
+export function matmul(a: Value, b: Value): Value {
+  const graph: Graph = a.graph;
+  const leading = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2));
+  if (leading === undefined || a.dim(-1) !== b.dim(-2)) graph.fail(`${a} and ${b} can't be multiplied`);
+  const output = { dtype: a.dtype, shape: [...leading, a.dim(-2), b.dim(-1)] };
+  return graph.emit("MatMul", [a, b], [output])[0]!;
+}
+
+/** Ids below `bound` as they are, others as 0. */
+export function idsBelow(ids: Value, bound: number): Value {
+  const { graph, shape } = ids;
+  const inside = graph.emit(
+    "Less",
+    [ids, graph.constant("int64", [bound], [])],
+    [{ dtype: "bool", shape }],
+  )[0]!;
+  return graph.emit("Where", [inside, ids, graph.constant("int64", [0], [])], [ids])[0]!;
 }
 
 /** x times a number; float32 only. */

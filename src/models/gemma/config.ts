@@ -6,6 +6,7 @@ import { TextConfig } from "../text-config.ts";
 /** Configuration of Gemma (2B, 7B), in either spelling of its rotary base. Defaults are HF's: the 7B's. */
 export class GemmaConfig extends TextConfig {
   readonly model_type = "gemma";
+  readonly intermediate_size: number;
   readonly hidden_act: string;
   readonly rope_parameters: RopeParameters;
   readonly layer_types: readonly LayerType[];
@@ -16,12 +17,12 @@ export class GemmaConfig extends TextConfig {
     super(read, {
       vocab_size: 256_000,
       hidden_size: 3072,
-      intermediate_size: 24_576,
       num_hidden_layers: 28,
       num_attention_heads: 16,
       num_key_value_heads: 16,
       max_position_embeddings: 8192,
     });
+    this.intermediate_size = read.positiveInt("intermediate_size", 24_576);
     this.hidden_act = readActivation(read);
     this.rope_parameters = readRope(read);
     this.layer_types = new Array<LayerType>(this.num_hidden_layers).fill("full_attention");

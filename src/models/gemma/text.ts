@@ -10,7 +10,7 @@ import { GemmaRMSNorm } from "../../nn/gemma-rms-norm.ts";
 import { Embedding, Linear, linearGroup } from "../../nn/linear.ts";
 import { Module, type Parameter } from "../../nn/module.ts";
 import type { DecoderInputs } from "../decoder-inputs.ts";
-import { TextModule } from "../heads.ts";
+import { StackedTextModule } from "../heads.ts";
 import type { GemmaConfig } from "./config.ts";
 
 export class GemmaAttention extends Module {
@@ -76,7 +76,7 @@ export class GemmaDecoderLayer extends Module {
 }
 
 /** The decoder without its head. */
-export class GemmaTextModule extends TextModule {
+export class GemmaTextModule extends StackedTextModule {
   readonly embed_tokens: Embedding;
   readonly layers: readonly GemmaDecoderLayer[];
   readonly norm: GemmaRMSNorm;

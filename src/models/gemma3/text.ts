@@ -5,13 +5,13 @@
  */
 import type { Value } from "../../graph/graph.ts";
 import { add } from "../../graph/ops/math.ts";
-import { reshape } from "../../graph/ops/shape.ts";
 import { GatedMLP } from "../../nn/gated-mlp.ts";
 import { GemmaRMSNorm } from "../../nn/gemma-rms-norm.ts";
+import { normHeads } from "../../nn/head-norm.ts";
 import { Embedding, Linear, linearGroup } from "../../nn/linear.ts";
 import { Module, type Parameter } from "../../nn/module.ts";
 import type { DecoderInputs, LayerType } from "../decoder-inputs.ts";
-import { TextModule } from "../heads.ts";
+import { StackedTextModule } from "../heads.ts";
 import type { Gemma3TextConfig } from "./config.ts";
 
 /** Grouped-query attention; a sliding layer sees the last `sliding_window` positions. */
@@ -69,12 +69,6 @@ export class Gemma3Attention extends Module {
   }
 }
 
-/** Norms each head: [batch, seq, heads*head_dim] → the same. */
-function normHeads(x: Value, norm: GemmaRMSNorm, heads: number, head_dim: number): Value {
-  if (heads === 1) return norm.forward(x);
-  return reshape(norm.forward(reshape(x, [...x.shape.slice(0, -1), heads, head_dim])), x.shape);
-}
-
 /** Sandwich norms: each sublayer is normalised before it and again before the residual sum. */
 export class Gemma3DecoderLayer extends Module {
   readonly self_attn: Gemma3Attention;
@@ -104,7 +98,7 @@ export class Gemma3DecoderLayer extends Module {
 }
 
 /** The decoder without its head. */
-export class Gemma3TextModule extends TextModule {
+export class Gemma3TextModule extends StackedTextModule {
   readonly embed_tokens: Embedding;
   readonly layers: readonly Gemma3DecoderLayer[];
   readonly norm: GemmaRMSNorm;

@@ -3,7 +3,7 @@ import type { Call } from "./call.ts";
 import { decodeWithCache, generate } from "./generation.ts";
 import { attentionMasks, visualizeAttentionMask } from "./masks.ts";
 import { featureExtractor, processor, processorChatTemplate } from "./media.ts";
-import { forward, forwardBaseModel, forwardNf4, promptLogprobs } from "./model.ts";
+import { forward, forwardBaseModel, forwardNf4, perLayerInputs, promptLogprobs } from "./model.ts";
 import { int4Quantize, nf4Quantize } from "./quantization.ts";
 import { logitsProcessor, softmax } from "./scores.ts";
 import { batchDecode, chatTemplate, decode, tokenize, tokenizeAndDecode } from "./tokenizer.ts";
@@ -16,6 +16,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   generate,
   decode_with_cache: decodeWithCache,
   prompt_logprobs: promptLogprobs,
+  per_layer_inputs: perLayerInputs,
   tokenize,
   tokenize_and_decode: tokenizeAndDecode,
   decode,

@@ -40,6 +40,25 @@ export const promptLogprobs: Call = async (context) => {
   return { tensors: { logprobs: { shape: [batch, time - 1], data: out } } };
 };
 
+/** Gemma 3n's per-layer embeddings of the ids, and what the layers get of them. */
+export const perLayerInputs: Call = async (context) => {
+  const inner = field(await context.load(context.test.class), "model");
+  const { input_ids } = context.inputs(["input_ids"]);
+  const get = method(inner, "get_per_layer_inputs", "model");
+  const project = method(inner, "project_per_layer_inputs", "model");
+  const embed = method(inner, "get_input_embeddings", "model")() as (ids: unknown) => Promise<unknown>;
+  const embedded = await get(input_ids);
+  return {
+    tensors: {
+      per_layer_embeddings: toNumbers(embedded, "per_layer_embeddings"),
+      projected_per_layer_inputs: toNumbers(
+        await project(await embed(input_ids), embedded),
+        "projected_per_layer_inputs",
+      ),
+    },
+  };
+};
+
 /** Logits of a model quantised to NF4 on load. */
 export const forwardNf4: Call = async (context) => {
   const { api, test } = context;
