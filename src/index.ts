@@ -20,6 +20,11 @@ export { CausalLM, type CausalLMOutput } from "./api/causal-lm.ts";
 export { type ClassifierOutput, SequenceClassifier, TokenClassifier } from "./api/classifiers.ts";
 export type { DecoderForwardInputs } from "./api/decoder-forward.ts";
 export {
+  AutoFeatureExtractor,
+  type FeatureExtractorPretrainedOptions,
+  Gemma3nAudioFeatureExtractor,
+} from "./api/feature-extractors.ts";
+export {
   FlaxGemmaForCausalLM,
   FlaxGemmaModel,
   GemmaForCausalLM,
@@ -72,6 +77,16 @@ export { GemmaConfig } from "./models/gemma/config.ts";
 export { Gemma3TextConfig } from "./models/gemma3/config.ts";
 export { Gemma3nTextConfig } from "./models/gemma3n/config.ts";
 export * from "./pipelines/public.ts";
+export type { AudioSource, LoadAudioOptions, ReadAudioOptions } from "./processing/audio/audio-source.ts";
+export { type AudioChunk, chunkAudio } from "./processing/audio/chunks.ts";
+export type { Gemma3nAudioFeatureExtractorConfig } from "./processing/audio/feature-settings.ts";
+export type {
+  AudioFeatureOptions,
+  AudioFeatures,
+  AudioInputs,
+  Gemma3nAudioProcessing,
+} from "./processing/audio/gemma3n-audio-processor.ts";
+export { type AudioInput, load_audio, RawAudio } from "./processing/audio/raw-audio.ts";
 export type {
   Gemma3ImageProcessing,
   ImageFeatures,

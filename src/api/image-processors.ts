@@ -1,9 +1,8 @@
 import { ConfigError, InputError } from "../errors.ts";
-import { isJsonObject, type JsonObject } from "../models/config-reader.ts";
 import { Gemma3ImageProcessing } from "../processing/gemma3-image-processor.ts";
 import { type Gemma3ImageProcessorConfig, IMAGE_SETTING_NAMES } from "../processing/image-settings.ts";
-import { ModelFiles } from "./model-files.ts";
-import { checkPretrainedOptions, type PretrainedOptions } from "./options.ts";
+import type { PretrainedOptions } from "./options.ts";
+import { loadPreprocessorConfig } from "./preprocessor-files.ts";
 
 /** Options of an image processor's `from_pretrained`: where to look, and settings in place of the files' own. */
 export type ImageProcessorPretrainedOptions = PretrainedOptions & Gemma3ImageProcessorConfig;
@@ -73,28 +72,7 @@ interface LoadedConfig {
 }
 
 async function loadConfig(id: string, options: object, call: string): Promise<LoadedConfig> {
-  const isSetting = ([name]: [string, unknown]): boolean => IMAGE_SETTING_NAMES.includes(name);
-  const given = Object.entries(options);
-  const others = Object.fromEntries(given.filter((entry) => !isSetting(entry))) as PretrainedOptions;
-  checkPretrainedOptions(others, call);
-  const files = await ModelFiles.find(id, others, { weights: false });
-  try {
-    const found = await imageProcessorJson(files);
-    const known = Object.entries(found).filter(isSetting);
-    const overrides = given.filter((entry) => isSetting(entry) && entry[1] !== undefined);
-    const config = Object.fromEntries([...known, ...overrides]) as Gemma3ImageProcessorConfig;
-    return { config, type: String(found.image_processor_type ?? "Gemma3ImageProcessor") };
-  } finally {
-    await files.close();
-  }
-}
-
-/** Newer checkpoints have it inside processor_config.json, which comes first in HF too. */
-async function imageProcessorJson(files: ModelFiles): Promise<JsonObject> {
-  const inside = (await files.json("processor_config.json"))?.image_processor;
-  const found = isJsonObject(inside) ? inside : await files.json("preprocessor_config.json");
-  if (found !== undefined) return found;
-  throw new ConfigError(
-    `${files.path}: there is neither a preprocessor_config.json nor an image_processor in processor_config.json`,
-  );
+  const place = { block: "image_processor", names: IMAGE_SETTING_NAMES } as const;
+  const { config, type } = await loadPreprocessorConfig(id, options, place, call);
+  return { config, type: type ?? "Gemma3ImageProcessor" };
 }

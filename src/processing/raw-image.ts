@@ -1,13 +1,13 @@
 import { InputError } from "../errors.ts";
 import { checkPixels, decodeImage } from "./image-decoder.ts";
 import {
+  IMAGE,
   type ImageLimits,
   type ImageSource,
   imageLimits,
   type LoadImageOptions,
-  placeOf,
-  readImageSource,
 } from "./image-source.ts";
+import { placeOf, readMediaSource } from "./media-source.ts";
 import type { PixelGrid } from "./resample.ts";
 
 /** Everything that is taken where an image is asked for. */
@@ -98,8 +98,8 @@ async function readRawImage(input: ImageInput, limits: ImageLimits): Promise<Raw
     checkPixels(input.width, input.height, limits.maxPixels, "image");
     return input;
   }
-  const bytes = await readImageSource(input, limits);
-  const { data, width, height, channels } = await decodeImage(bytes, limits.maxPixels, placeOf(input));
+  const bytes = await readMediaSource(input, limits, IMAGE);
+  const { data, width, height, channels } = await decodeImage(bytes, limits.maxPixels, placeOf(input, IMAGE));
   limits.signal?.throwIfAborted();
   return new RawImage(data, width, height, channels);
 }
