@@ -76,6 +76,7 @@ export * from "./generation/public.ts";
 export { GemmaConfig } from "./models/gemma/config.ts";
 export { Gemma3TextConfig } from "./models/gemma3/config.ts";
 export { Gemma3nTextConfig } from "./models/gemma3n/config.ts";
+export { Gemma3nVisionConfig } from "./models/gemma3n/vision-config.ts";
 export * from "./pipelines/public.ts";
 export type { AudioSource, LoadAudioOptions, ReadAudioOptions } from "./processing/audio/audio-source.ts";
 export { type AudioChunk, chunkAudio } from "./processing/audio/chunks.ts";

@@ -93,14 +93,16 @@ function walk(
   for (const [name, field] of Object.entries(module)) {
     if (name === "packedTogether") continue;
     const path = prefix === "" ? name : `${prefix}.${name}`;
-    const items: [string, unknown][] = Array.isArray(field)
-      ? field.map((item, i) => [`${path}.${i}`, item])
-      : [[path, field]];
-    for (const [itemPath, item] of items) {
+    for (const [itemPath, item] of listItems(path, field)) {
       if (item instanceof Parameter || item instanceof Module) visit(itemPath, item);
       if (item instanceof Module) walk(item, itemPath, visit);
     }
   }
+}
+
+/** A field, or what its list holds, lists of lists included, each with its path. */
+function listItems(path: string, field: unknown): [string, unknown][] {
+  return Array.isArray(field) ? field.flatMap((item, i) => listItems(`${path}.${i}`, item)) : [[path, field]];
 }
 
 function scopeForward(module: Module): void {

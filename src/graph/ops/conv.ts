@@ -6,6 +6,8 @@ export interface ConvOptions {
   readonly strides?: readonly number[];
   /** Zeros before each spatial axis, then after each: [top, left, bottom, right]. */
   readonly pads?: readonly number[];
+  /** Distance between the pixels that neighbouring weights see, for each spatial axis. */
+  readonly dilations?: readonly number[];
   /** Channels in so many independent parts; as many as channels: depthwise. */
   readonly group?: number;
   /** Names of the output's spatial sizes, where the input's are symbols. */
@@ -17,7 +19,7 @@ export function conv(
   x: Value,
   weight: Value,
   bias: Value | undefined,
-  { strides, pads, group = 1, outputSizes }: ConvOptions = {},
+  { strides, pads, dilations, group = 1, outputSizes }: ConvOptions = {},
 ): Value {
   const graph: Graph = x.graph;
   const kernel = weight.shape.slice(2);
@@ -27,9 +29,11 @@ export function conv(
     const given = x.dim(i + 2);
     if (typeof given !== "number") return outputSizes?.[i] ?? graph.fail(`the size ${given} of ${x} is open`);
     const padded = given + (pads?.[i] ?? 0) + (pads?.[i + kernel.length] ?? 0);
-    return Math.floor((padded - Number(size)) / (strides?.[i] ?? 1)) + 1;
+    const reach = (dilations?.[i] ?? 1) * (Number(size) - 1);
+    if (padded <= reach) graph.fail(`${x} is too small for a convolution by ${weight}`);
+    return Math.floor((padded - reach - 1) / (strides?.[i] ?? 1)) + 1;
   });
   const output = { dtype: x.dtype, shape: [x.dim(0), weight.dim(0), ...spatial] };
-  const attributes = { kernel_shape: kernel.map(Number), strides, pads, group };
+  const attributes = { kernel_shape: kernel.map(Number), strides, pads, dilations, group };
   return graph.emit("Conv", [x, weight, bias], [output], attributes)[0]!;
 }

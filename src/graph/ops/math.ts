@@ -147,6 +147,11 @@ export function linear(x: Value, weight: Value): Value {
   return graph.emit("FusedMatMul", [x, weight], [output], { transB: 1 }, { domain: "com.microsoft" })[0]!;
 }
 
+/** Softmax over the last axis. */
+export function softmax(x: Value): Value {
+  return x.graph.emit("Softmax", [x], [x], { axis: -1 })[0]!;
+}
+
 export interface NBitsOptions {
   readonly bits: 4 | 8;
   readonly block_size: number;
