@@ -43,6 +43,7 @@ export {
 } from "./api/image-processors.ts";
 export type { DtypeOption, PretrainedOptions, ProgressCallback, ProgressInfo } from "./api/options.ts";
 export type { ModelMemory, ModelOutput } from "./api/pretrained-decoder.ts";
+export { AutoProcessor, Gemma3Processor, type ProcessorPretrainedOptions } from "./api/processors.ts";
 export {
   BitsAndBytesConfig,
   type BitsAndBytesOptions,
@@ -94,8 +95,20 @@ export type {
   ImageInputs,
   ImageProcessorOptions,
 } from "./processing/gemma3-image-processor.ts";
+export type { Gemma3ProcessorParts } from "./processing/gemma3-processor.ts";
 export type { Gemma3ImageProcessorConfig, ImageSize } from "./processing/image-settings.ts";
 export type { ImageSource, LoadImageOptions } from "./processing/image-source.ts";
+export { Processor } from "./processing/processor.ts";
+export type {
+  AudioInputs,
+  ProcessorArrays,
+  ProcessorCall,
+  ProcessorChatOptions,
+  ProcessorEncoding,
+  ProcessorInputs,
+  ProcessorText,
+} from "./processing/processor-call.ts";
+export type { ImageOptions, ProcessorOptions, TextOptions } from "./processing/processor-options.ts";
 export { type ImageInput, load_image, RawImage } from "./processing/raw-image.ts";
 export { PreTrainedTokenizer } from "./processing/tokenizer.ts";
 export {

@@ -7,21 +7,12 @@ import { CheckpointError } from "../errors.ts";
 import { GemmaBpe } from "../processing/gemma-bpe.ts";
 import { loadTokenizerParts, type TokenizerParts } from "../processing/load-tokenizer.ts";
 import { PreTrainedTokenizer } from "../processing/tokenizer.ts";
-import type { TokenizerOverrides } from "../processing/tokenizer-settings.ts";
+import { TOKENIZER_OVERRIDE_NAMES, type TokenizerOverrides } from "../processing/tokenizer-settings.ts";
 import { ModelFiles } from "./model-files.ts";
 import { checkPretrainedOptions, type PretrainedOptions } from "./options.ts";
 
 /** Options of a tokenizer's `from_pretrained`: where to look, and settings in place of the files' own. */
 export type TokenizerOptions = PretrainedOptions & TokenizerOverrides;
-
-const OVERRIDES: readonly (keyof TokenizerOverrides)[] = [
-  "padding_side",
-  "model_max_length",
-  "add_bos_token",
-  "add_eos_token",
-  "clean_up_tokenization_spaces",
-  "chat_template",
-];
 
 /** Every file that a tokenizer is made of: a changed one makes another compact form. */
 const SOURCES = [
@@ -34,7 +25,7 @@ const SOURCES = [
 
 async function loadParts(id: string, options: TokenizerOptions, call: string): Promise<TokenizerParts> {
   const overrides = Object.fromEntries(
-    OVERRIDES.flatMap((name) => (options[name] === undefined ? [] : [[name, options[name]]])),
+    TOKENIZER_OVERRIDE_NAMES.flatMap((name) => (options[name] === undefined ? [] : [[name, options[name]]])),
   );
   const others = Object.fromEntries(Object.entries(options).filter(([name]) => !(name in overrides)));
   checkPretrainedOptions(others, call);

@@ -34,14 +34,15 @@ export interface TokenizerOverrides {
   chat_template?: string | Record<string, string>;
 }
 
-const OVERRIDES = [
+/** Names of the overrides. */
+export const TOKENIZER_OVERRIDE_NAMES: readonly (keyof TokenizerOverrides)[] = [
   "add_bos_token",
   "add_eos_token",
   "padding_side",
   "model_max_length",
   "clean_up_tokenization_spaces",
   "chat_template",
-] as const;
+];
 
 /** HF's stand-in for "no limit". */
 export const NO_MAX_LENGTH = 1e30;
@@ -112,7 +113,7 @@ export function overrideSettings(
   settings: TokenizerSettings,
   overrides: TokenizerOverrides,
 ): TokenizerSettings {
-  rejectUnknownOptions(overrides, OVERRIDES, "tokenizer");
+  rejectUnknownOptions(overrides, TOKENIZER_OVERRIDE_NAMES, "tokenizer");
   if (overrides.padding_side !== undefined && !["left", "right"].includes(overrides.padding_side)) {
     throw new InputError(`padding_side must be "left" or "right", got "${overrides.padding_side}"`, {
       option: "padding_side",

@@ -14,10 +14,12 @@ const CASES: readonly string[] = [
   "test/fixtures/golden-h12/gemma3_text",
   "test/fixtures/golden-h16/gemma3_text",
   "test/fixtures/golden-h20/gemma3_text",
+  "test/fixtures/multimodal/gemma3_mm",
   "../shared/golden/gemma1",
   "../shared/golden/gemma1_classification",
   "../shared/golden/gemma3_text",
   "../shared/golden/gemma3_text_classification",
+  "../shared/golden/gemma3_mm",
   "../shared/golden/gemma3_bidirectional",
   "../shared/golden/gemma3n_text",
   "../shared/golden/tokenizer",
@@ -33,6 +35,9 @@ const CASES: readonly string[] = [
 
 /** Tests of these cases that are about images. */
 const IMAGES = ["attention_masks/visualizer_image", "attention_masks/image_masks"];
+
+/** Classes that are not there yet. */
+const LATER = ["Gemma3ForConditionalGeneration"];
 
 /** The released tokenizer, for tests that name no checkpoint. */
 const tokenizer = process.env.LAPIDARY_TEST_TOKENIZER;
@@ -59,7 +64,7 @@ for (const name of CASES) {
     for (const variant of variants) {
       it(variant.label, async (context) => {
         const { test } = variant;
-        if (IMAGES.includes(`${path.basename(name)}/${test.name}`))
+        if (IMAGES.includes(`${path.basename(name)}/${test.name}`) || LATER.includes(test.class))
           context.skip("needs images, which come later");
         if (test.checkpoint === null && test.class.endsWith("Tokenizer") && tokenizer === undefined) {
           context.skip("needs the released tokenizer's folder in LAPIDARY_TEST_TOKENIZER");

@@ -1,5 +1,5 @@
 import path from "node:path";
-import { exported, field, type Loaded, method, NotYet, toNested, toNumbers } from "../api.ts";
+import { exported, field, type Loaded, method, toNested, toNumbers } from "../api.ts";
 import type { Numbers } from "../compare.ts";
 import type { Call, CallContext, CallOutputs } from "./call.ts";
 
@@ -17,10 +17,8 @@ interface Message {
 export const processor: Call = async (context) => {
   const { test } = context;
   const { text, images, audio, image_processor_class, ...options } = test.arguments;
-  if (String(image_processor_class ?? "").endsWith("Pil")) {
-    throw new NotYet("the contract has no way to choose the PIL image processor");
-  }
-  const loaded = await context.load(test.class);
+  const isPil = String(image_processor_class ?? "").endsWith("Pil");
+  const loaded = await context.load(test.class, isPil ? { backend: "pil" } : {});
   const pictures = await mapFiles(context, images, "load_image");
   const sounds = await mapFiles(context, audio, "load_audio");
   const result = await loaded(text, pictures ?? null, sounds ?? null, options);
