@@ -100,8 +100,8 @@ export type { Gemma3ImageProcessorConfig, ImageSize } from "./processing/image-s
 export type { ImageSource, LoadImageOptions } from "./processing/image-source.ts";
 export { Processor } from "./processing/processor.ts";
 export type {
-  AudioInputs,
   ProcessorArrays,
+  ProcessorAudio,
   ProcessorCall,
   ProcessorChatOptions,
   ProcessorEncoding,

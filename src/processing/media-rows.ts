@@ -1,9 +1,6 @@
 import { InputError } from "../errors.ts";
 import type { MediaKind, MediaToken } from "./media-part.ts";
 
-/** One medium, a list for one text, or a list for each text. */
-export type MediaInput<Item> = Item | readonly Item[] | readonly (readonly Item[])[];
-
 /** The images, or the clips, of each text. */
 export type MediaRows = readonly (readonly unknown[])[];
 
@@ -12,9 +9,9 @@ export type MediaRows = readonly (readonly unknown[])[];
  * text, a single one as a list of it.
  */
 export function mediaRows(media: unknown, kind: MediaKind): MediaRows {
-  if (!Array.isArray(media)) return [[media]];
-  const lists = media.filter((item) => Array.isArray(item));
-  if (lists.length === media.length) return lists;
+  if (!isList(media)) return [[media]];
+  const lists = media.filter(isList);
+  if (lists.length === media.length) return lists as MediaRows;
   if (lists.length === 0) return [media];
   throw new InputError(
     `processor: ${kind} are a flat list, for one text, or a list of lists, one for each text; got both`,
@@ -23,7 +20,12 @@ export function mediaRows(media: unknown, kind: MediaKind): MediaRows {
 
 /** Whether media are given text by text. */
 export function isNested(media: unknown): boolean {
-  return Array.isArray(media) && media.length > 0 && media.every((item) => Array.isArray(item));
+  return isList(media) && media.length > 0 && media.every(isList);
+}
+
+/** Plain numbers are the samples of a sound, not a list of media. */
+function isList(value: unknown): value is readonly unknown[] {
+  return Array.isArray(value) && typeof value[0] !== "number";
 }
 
 /** How often a text holds a placeholder. */

@@ -1,7 +1,8 @@
 import type { Tensor } from "../tensor.ts";
+import type { AudioInputs } from "./audio/gemma3n-audio-processor.ts";
+import type { AudioInput } from "./audio/raw-audio.ts";
 import { BatchEncoding } from "./encoding.ts";
 import type { ImageInputs } from "./gemma3-image-processor.ts";
-import type { MediaInput } from "./media-rows.ts";
 import type { ProcessorOptions } from "./processor-options.ts";
 import type { BatchArrayEncoding } from "./tokenizer.ts";
 
@@ -26,7 +27,7 @@ export interface ProcessorArrays extends BatchArrayEncoding {
 }
 
 /** Sounds: a list of clips in the order of their placeholders, or a list for each text. */
-export type AudioInputs = MediaInput<unknown>;
+export type ProcessorAudio = AudioInputs | readonly (readonly (AudioInput | readonly number[])[])[];
 
 /** Text, or texts; without any, media get a text of their placeholders. */
 export type ProcessorText = string | readonly string[] | null;
@@ -35,7 +36,7 @@ export type ProcessorText = string | readonly string[] | null;
 export interface ProcessorInputs extends ProcessorOptions {
   text?: ProcessorText;
   images?: ImageInputs | null;
-  audio?: AudioInputs | null;
+  audio?: ProcessorAudio | null;
 }
 
 type ArrayOptions = ProcessorOptions & { return_tensor: false };
@@ -48,7 +49,7 @@ export interface ProcessorCall {
   (
     text: ProcessorText,
     images?: ImageInputs | null,
-    audio?: AudioInputs | null,
+    audio?: ProcessorAudio | null,
     options?: ProcessorOptions,
   ): Promise<ProcessorEncoding>;
   (inputs: ProcessorInputs): Promise<ProcessorEncoding>;
