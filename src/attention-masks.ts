@@ -8,11 +8,16 @@ export interface AttentionMaskOptions {
   readonly window?: number | null;
   /** Queries see later keys too, as in embedding models. */
   readonly bidirectional?: boolean;
+  /**
+   * Per query, the number of the block that it belongs to, -1 for none: the tokens of a block, which lie side by side,
+   * see each other's later ones too, at any distance. Earlier keys stay those within the window.
+   */
+  readonly blocks?: ArrayLike<number> | undefined;
 }
 
 /**
  * 1 where a query sees a key, row-major [queries, keys]; queries = keys - past. A query sees key j from position i when
- * j <= i (any j if bidirectional), |i - j| < window, and key j is no padding. Positions are counted in the padded row.
+ * j <= i (any j if bidirectional), |i - j| < window, and key j is no padding; and the later keys of its own block. Positions are counted in the padded row.
  * A query at padding gets a row by the same rule, and sees nothing when all keys in its reach are padding.
  */
 export function attentionMask({
@@ -20,6 +25,7 @@ export function attentionMask({
   past = 0,
   window = null,
   bidirectional = false,
+  blocks,
 }: AttentionMaskOptions): Uint8Array {
   const count = keys.length;
   if (!Number.isSafeInteger(past) || past < 0 || past > count)
@@ -29,7 +35,9 @@ export function attentionMask({
   const mask = new Uint8Array((count - past) * count);
   for (let i = past; i < count; i++) {
     const from = Math.max(0, i - reach + 1);
-    const to = bidirectional ? Math.min(count, i + reach) : i + 1;
+    let to = bidirectional ? Math.min(count, i + reach) : i + 1;
+    const block = blocks?.[i - past] ?? -1;
+    while (block >= 0 && to < count && blocks?.[to - past] === block) to++;
     mask.set(valid.subarray(from, to), (i - past) * count + from);
   }
   return mask;

@@ -12,6 +12,7 @@ export {
   AutoConfig,
   AutoModel,
   AutoModelForCausalLM,
+  AutoModelForImageTextToText,
   AutoModelForSequenceClassification,
   AutoModelForTokenClassification,
 } from "./api/auto.ts";
@@ -33,7 +34,13 @@ export {
   GemmaModel,
 } from "./api/gemma.ts";
 export { Gemma3ForCausalLM, Gemma3TextForSequenceClassification, Gemma3TextModel } from "./api/gemma3.ts";
+export {
+  Gemma3ForConditionalGeneration,
+  Gemma3ForSequenceClassification,
+  Gemma3Model,
+} from "./api/gemma3-multimodal.ts";
 export { Gemma3nForCausalLM, Gemma3nTextModel } from "./api/gemma3n.ts";
+export type { ImageFeaturesOutput } from "./api/image-encoder.ts";
 export {
   AutoImageProcessor,
   type AutoImageProcessorOptions,
@@ -76,8 +83,10 @@ export type { IdsInput } from "./generation/prompt.ts";
 export * from "./generation/public.ts";
 export { GemmaConfig } from "./models/gemma/config.ts";
 export { Gemma3TextConfig } from "./models/gemma3/config.ts";
+export { Gemma3Config } from "./models/gemma3/multimodal-config.ts";
 export { Gemma3nTextConfig } from "./models/gemma3n/config.ts";
 export { Gemma3nVisionConfig } from "./models/gemma3n/vision-config.ts";
+export { SiglipVisionConfig } from "./models/siglip/config.ts";
 export * from "./pipelines/public.ts";
 export type { AudioSource, LoadAudioOptions, ReadAudioOptions } from "./processing/audio/audio-source.ts";
 export { type AudioChunk, chunkAudio } from "./processing/audio/chunks.ts";

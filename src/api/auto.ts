@@ -2,6 +2,7 @@ import { ConfigError } from "../errors.ts";
 import { isJsonObject, type JsonObject } from "../models/config-reader.ts";
 import { GemmaConfig } from "../models/gemma/config.ts";
 import { Gemma3TextConfig } from "../models/gemma3/config.ts";
+import { Gemma3Config } from "../models/gemma3/multimodal-config.ts";
 import { Gemma3nTextConfig } from "../models/gemma3n/config.ts";
 import type { BaseTextModel } from "./base-model.ts";
 import type { CausalLM } from "./causal-lm.ts";
@@ -13,6 +14,11 @@ import {
   GemmaModel,
 } from "./gemma.ts";
 import { Gemma3ForCausalLM, Gemma3TextForSequenceClassification, Gemma3TextModel } from "./gemma3.ts";
+import {
+  Gemma3ForConditionalGeneration,
+  Gemma3ForSequenceClassification,
+  Gemma3Model,
+} from "./gemma3-multimodal.ts";
 import { Gemma3nForCausalLM, Gemma3nTextModel } from "./gemma3n.ts";
 import { ModelFiles } from "./model-files.ts";
 import { checkPretrainedOptions, type PretrainedOptions } from "./options.ts";
@@ -24,12 +30,13 @@ interface ModelClass<Model> {
   from_pretrained(id: string, options: PretrainedOptions): Promise<Model>;
 }
 
-/** A configuration that some model class is made for. */
-type KnownConfig = GemmaConfig | Gemma3TextConfig | Gemma3nTextConfig;
+/** An instance of any model's configuration class. */
+export type AnyConfig = GemmaConfig | Gemma3TextConfig | Gemma3Config | Gemma3nTextConfig;
 
-const CONFIGS: ByType<new (config: JsonObject) => KnownConfig> = {
+const CONFIGS: ByType<new (config: JsonObject) => AnyConfig> = {
   gemma: GemmaConfig,
   gemma3_text: Gemma3TextConfig,
+  gemma3: Gemma3Config,
   gemma3n_text: Gemma3nTextConfig,
 };
 
@@ -37,6 +44,7 @@ const MODELS: ByType<ModelClass<BaseTextModel>> = {
   gemma: GemmaModel,
   gemma3_text: Gemma3TextModel,
   gemma3n_text: Gemma3nTextModel,
+  gemma3: Gemma3Model,
 };
 
 const CAUSAL_LMS: ByType<ModelClass<CausalLM>> = {
@@ -44,11 +52,17 @@ const CAUSAL_LMS: ByType<ModelClass<CausalLM>> = {
   gemma3_text: Gemma3ForCausalLM,
   gemma3n_text: Gemma3nForCausalLM,
   gemma3n: Gemma3nForCausalLM,
+  gemma3: Gemma3ForConditionalGeneration,
+};
+
+const IMAGE_TEXT_MODELS: ByType<ModelClass<CausalLM>> = {
+  gemma3: Gemma3ForConditionalGeneration,
 };
 
 const SEQUENCE_CLASSIFIERS: ByType<ModelClass<SequenceClassifier>> = {
   gemma: GemmaForSequenceClassification,
   gemma3_text: Gemma3TextForSequenceClassification,
+  gemma3: Gemma3ForSequenceClassification,
 };
 
 const TOKEN_CLASSIFIERS: ByType<ModelClass<TokenClassifier>> = {
@@ -67,13 +81,13 @@ function lookUp<T>(table: ByType<T>, config: object, id: string, what: string): 
 }
 
 /** An instance of the class that a configuration's `model_type` asks for; `id` is for messages. */
-export function configOf(config: JsonObject, id: string): KnownConfig {
+export function configOf(config: JsonObject, id: string): AnyConfig {
   return new (lookUp(CONFIGS, config, id, "configuration class"))(config);
 }
 
 /** Reads a configuration without its weights. */
 export class AutoConfig {
-  static async from_pretrained(id: string, options: PretrainedOptions = {}): Promise<KnownConfig> {
+  static async from_pretrained(id: string, options: PretrainedOptions = {}): Promise<AnyConfig> {
     checkPretrainedOptions(options, "AutoConfig.from_pretrained");
     return configOf(await readConfig(id, options, false), id);
   }
@@ -108,6 +122,13 @@ export class AutoModel {
 export class AutoModelForCausalLM {
   static from_pretrained(id: string, options: PretrainedOptions = {}): Promise<CausalLM> {
     return load(CAUSAL_LMS, id, options, "AutoModelForCausalLM", "language model");
+  }
+}
+
+/** The language model that reads images besides text. */
+export class AutoModelForImageTextToText {
+  static from_pretrained(id: string, options: PretrainedOptions = {}): Promise<CausalLM> {
+    return load(IMAGE_TEXT_MODELS, id, options, "AutoModelForImageTextToText", "language model with images");
   }
 }
 

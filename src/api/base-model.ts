@@ -1,5 +1,5 @@
 import { InputError } from "../errors.ts";
-import type { TextConfig } from "../models/text-config.ts";
+import type { ModelConfig } from "../models/text-config.ts";
 import type { Tensor } from "../tensor.ts";
 import type { DecoderForwardInputs } from "./decoder-forward.ts";
 import {
@@ -16,7 +16,7 @@ export interface BaseModelOutput extends ModelOutput {
 }
 
 /** A text model without a head. */
-export class BaseTextModel<Config extends TextConfig = TextConfig> extends PretrainedDecoder<
+export class BaseTextModel<Config extends ModelConfig = ModelConfig> extends PretrainedDecoder<
   Config,
   BaseModelOutput
 > {
@@ -38,7 +38,7 @@ export class BaseTextModel<Config extends TextConfig = TextConfig> extends Pretr
 }
 
 /** A text model with something on it. */
-export abstract class HeadedModel<Config extends TextConfig, Output> extends PretrainedDecoder<
+export abstract class HeadedModel<Config extends ModelConfig, Output> extends PretrainedDecoder<
   Config,
   Output
 > {

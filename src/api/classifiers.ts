@@ -1,5 +1,5 @@
 import { InputError } from "../errors.ts";
-import type { TextConfig } from "../models/text-config.ts";
+import type { ModelConfig } from "../models/text-config.ts";
 import { Tensor } from "../tensor.ts";
 import { HeadedModel } from "./base-model.ts";
 import type { DecoderForwardInputs } from "./decoder-forward.ts";
@@ -16,7 +16,7 @@ export interface ClassifierOutput extends ModelOutput {
 }
 
 /** A text model with a score for each label. */
-abstract class Classifier<Config extends TextConfig> extends HeadedModel<Config, ClassifierOutput> {
+abstract class Classifier<Config extends ModelConfig> extends HeadedModel<Config, ClassifierOutput> {
   async _call(inputs: DecoderForwardInputs): Promise<ClassifierOutput> {
     if (inputs.logits_to_keep !== undefined)
       throw new InputError("logits_to_keep: a classifier scores all tokens", { option: "logits_to_keep" });
@@ -35,10 +35,12 @@ abstract class Classifier<Config extends TextConfig> extends HeadedModel<Config,
 }
 
 /** Scores a text by its last token: the last one that is not the padding token, as HF looks for it. */
-export abstract class SequenceClassifier<Config extends TextConfig = TextConfig> extends Classifier<Config> {
+export abstract class SequenceClassifier<
+  Config extends ModelConfig = ModelConfig,
+> extends Classifier<Config> {
   protected override pool(logits: Tensor, { input_ids, attention_mask }: DecoderForwardInputs): Tensor {
     const [batch, length, count] = logits.dims as [number, number, number];
-    const { pad_token_id } = this.config;
+    const { pad_token_id } = this.config.get_text_config();
     if (pad_token_id === null && batch > 1)
       throw new InputError(
         "a batch needs a pad_token_id in the configuration, to find each text's last token",
@@ -75,7 +77,7 @@ function lastToken(
 }
 
 /** Scores every token. */
-export abstract class TokenClassifier<Config extends TextConfig = TextConfig> extends Classifier<Config> {
+export abstract class TokenClassifier<Config extends ModelConfig = ModelConfig> extends Classifier<Config> {
   protected override pool(logits: Tensor): Tensor {
     return logits;
   }

@@ -6,6 +6,7 @@ import { checkTextAlone, type IdsInput } from "../generation/prompt.ts";
 import type { TransformerDecoder } from "../generation/transformer-decoder.ts";
 import { Tensor } from "../tensor.ts";
 import { idRows, type RowSpan, rowSpans } from "./inputs.ts";
+import type { FoundMedia, MediaReader } from "./media.ts";
 
 /** Inputs of a text model's forward call, by HF's names. */
 export interface DecoderForwardInputs {
@@ -18,8 +19,10 @@ export interface DecoderForwardInputs {
   readonly inputs_embeds?: Tensor | null;
   /** [batch, length], or with cached positions [batch, past + length]; 0 at padding on either side, and at tokens that no other may see. */
   readonly attention_mask?: IdsInput | null;
-  /** What a processor gives beside the ids: 0 at text, and text is all that these models take. */
+  /** What a processor gives beside the ids: 0 at text, 1 at the tokens of an image. */
   readonly token_type_ids?: IdsInput | null;
+  /** float32 [images, channels, height, width], as a processor gives them; for models that take images. */
+  readonly pixel_values?: Tensor | null;
   /** [batch, length] or [1, length]. By default a row's tokens count from 0, or on from what the cache holds. */
   readonly position_ids?: IdsInput | null;
   /** What to predict: ids per position (-100: none), or a classifier's labels. Gives `loss`. */
@@ -51,6 +54,8 @@ export interface DecoderForwardResult {
   readonly attentions: readonly Tensor[] | undefined;
   /** Undefined with `use_cache: false`, and where tokens see later ones. */
   readonly past_key_values: Cache | undefined;
+  /** What encoders made of images and sounds, under the names of HF's outputs. */
+  readonly media: FoundMedia["outputs"];
 }
 
 /** What a class asks of a forward call besides what its caller asks. */
@@ -74,8 +79,9 @@ export async function forwardDecoder(
   decoder: TransformerDecoder,
   inputs: GivenInputs,
   wants: ForwardWants,
+  reader?: MediaReader,
 ): Promise<DecoderForwardResult> {
-  checkTextAlone(inputs.token_type_ids);
+  if (reader === undefined) checkTextAlone(inputs.token_type_ids);
   const batch = readBatch(inputs, wants.hidden_size, decoder.usesIds);
   const { rows, spans, length } = batch;
   const keep = checkKeep(inputs.logits_to_keep ?? 0, length);
@@ -83,6 +89,7 @@ export async function forwardDecoder(
   const all = rightPadded || keep === length;
   const position_ids = inputs.position_ids && readPositions(inputs.position_ids, batch);
   const masks = rowMasks(inputs, position_ids, spans);
+  const media = await reader?.read(inputs, { tokens: rows, spans, length, held: rows.map(() => 0) });
   const options: StepOptions = {
     logits: wants.logits === 0 ? "none" : all ? "all" : keep,
     output_hidden_states: inputs.output_hidden_states === true,
@@ -94,6 +101,7 @@ export async function forwardDecoder(
     }),
     ...(position_ids && { position_ids }),
     ...(masks && { masks }),
+    ...(media?.rows && { media: media.rows }),
     ...(inputs.signal && { signal: inputs.signal }),
   };
   const cache = cacheFor(decoder, inputs, batch);
@@ -112,6 +120,7 @@ export async function forwardDecoder(
       step.last_hidden_state && scatterStates(step.last_hidden_state, batch, wants.hidden_size),
     attentions: step.attentions?.map((layer) => scatterAttentions(layer, spans, length, pasts)),
     past_key_values: cache,
+    media: media?.outputs ?? {},
   };
 }
 

@@ -27,15 +27,23 @@ export interface PartSource {
  */
 export class EncoderPart<Part extends Module> {
   readonly module: Part;
+  /** Bytes of its tensors in the checkpoint. */
+  readonly bytes: number;
   readonly #source: PartSource;
   readonly #sessions: Map<string, Promise<Session>> = new Map();
   #weights: Promise<LoadedWeights> | undefined;
   #disposed = false;
 
   /** `module`'s field paths are the keys of the checkpoint that the source's reader gives. */
-  constructor(module: Part, source: PartSource) {
+  constructor(module: Part, source: PartSource, bytes = 0) {
     this.module = module;
+    this.bytes = bytes;
     this.#source = source;
+  }
+
+  /** Whether its weights were read: an image or a sound has come. */
+  get loaded(): boolean {
+    return this.#weights !== undefined;
   }
 
   /** The session of one graph of this part, which `trace` makes where it is not there yet. */

@@ -213,7 +213,7 @@ describe("from_pretrained", () => {
     const config = await AutoConfig.from_pretrained(TINY);
     for (const given of [plain, config]) {
       const model = await AutoModelForCausalLM.from_pretrained(TINY, { config: given });
-      expect(model.config.layer_types).toEqual(config.layer_types);
+      expect(model.config.get_text_config().layer_types).toEqual(config.get_text_config().layer_types);
       await model.dispose();
     }
   });

@@ -95,12 +95,21 @@ export interface ModelOptions {
   readonly device: Device;
   readonly threads: number | undefined;
   readonly engine: EngineChoice;
+  /** Storage of the encoders' weights, by their names in `dtype` maps. */
+  readonly encoders: Readonly<Record<EncoderName, PartStorage>>;
 }
+
+/** How the weights of one part of a model are stored. */
+export type PartStorage = Pick<ModelOptions, "dtype" | "tablesDtype" | "quantization">;
+
+/** Parts that read what is not text. */
+export type EncoderName = (typeof ENCODER_PARTS)[number];
 
 /** Part names of Transformers.js' repositories and ours, for `dtype` maps. Parts that a model does not have are ignored. */
 const DECODER_PARTS = ["decoder", "decoder_model_merged", "model"];
 const TABLE_PARTS = ["embed_tokens"];
-const OTHER_PARTS = ["vision_encoder", "audio_encoder", "encoder_model"];
+const ENCODER_PARTS = ["vision_encoder", "audio_encoder"] as const;
+const OTHER_PARTS = ["encoder_model"];
 
 /** Throws for options that do not exist. */
 export function checkPretrainedOptions(options: object, call: string): void {
@@ -117,7 +126,11 @@ export function modelOptions(options: PretrainedOptions, call: string): ModelOpt
   checkAttention(options.attn_implementation, call);
   const given = options.dtype ?? options.torch_dtype ?? "auto";
   const parts = typeof given === "object" ? given : { decoder: given };
-  rejectUnknownOptions(parts, [...DECODER_PARTS, ...TABLE_PARTS, ...OTHER_PARTS], `${call}: dtype`);
+  rejectUnknownOptions(
+    parts,
+    [...DECODER_PARTS, ...TABLE_PARTS, ...ENCODER_PARTS, ...OTHER_PARTS],
+    `${call}: dtype`,
+  );
   const part = (names: readonly string[]): WeightDtype | undefined => {
     const name = names.find((candidate) => parts[candidate] !== undefined);
     return name === undefined ? undefined : checkWeightDtype(normalDtype(parts[name]), "dtype");
@@ -129,14 +142,38 @@ export function modelOptions(options: PretrainedOptions, call: string): ModelOpt
     throw new InputError(`${call}: dtype "nf4" is for linear layers; embed_tokens can't be stored in it`, {
       option: "dtype",
     });
+  const quantization = chooseQuantization(options.quantization_config, decoder, call);
+  const encoder = (name: EncoderName): PartStorage =>
+    encoderStorage(
+      part([name]),
+      decoder,
+      options.quantization_config ? { dtype, tablesDtype: dtype, quantization } : undefined,
+    );
   return {
     dtype,
     tablesDtype: tables,
-    quantization: chooseQuantization(options.quantization_config, decoder, call),
+    quantization,
+    encoders: { vision_encoder: encoder("vision_encoder"), audio_encoder: encoder("audio_encoder") },
     device: chooseDevice(options.device ?? options.device_map),
     threads: checkThreads(options.threads),
     engine: options.engine ?? "auto",
   };
+}
+
+/**
+ * What an encoder's weights are stored in. A quantization_config is for all linear layers, as in HF. Else, without a
+ * word of its own, an encoder goes with the decoder, but in 8 bits where that has 4: it runs once for an image, so that its speed does not hang on the bytes of its weights, and its vectors are all
+ * that the decoder ever sees of the image.
+ */
+function encoderStorage(
+  given: WeightDtype | undefined,
+  decoder: WeightDtype,
+  configured: PartStorage | undefined,
+): PartStorage {
+  if (given === undefined && configured !== undefined) return configured;
+  const dtype = given ?? (decoder === "q4" || decoder === "nf4" ? "q8" : decoder);
+  if (dtype === "nf4") return { dtype: "auto", tablesDtype: "auto", quantization: NF4 };
+  return { dtype, tablesDtype: dtype, quantization: undefined };
 }
 
 /** Linear layers are quantised by one option only. */

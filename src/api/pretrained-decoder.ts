@@ -1,13 +1,11 @@
 import { Callable } from "../callable.ts";
 import { ConfigError, rejectUnknownOptions } from "../errors.ts";
 import type { Cache } from "../generation/cache.ts";
-import { float32, RunValues } from "../generation/decoder-model.ts";
 import { KeyValueCache } from "../generation/kv-cache.ts";
 import type { IdsInput } from "../generation/prompt.ts";
-import { checkTokens } from "../generation/step-input.ts";
 import { TransformerDecoder } from "../generation/transformer-decoder.ts";
 import type { JsonObject } from "../models/config-reader.ts";
-import type { TextConfig } from "../models/text-config.ts";
+import type { ModelConfig } from "../models/text-config.ts";
 import type { Device } from "../runtime/session.ts";
 import { Tensor } from "../tensor.ts";
 import {
@@ -27,6 +25,7 @@ import {
 } from "./decoder-forward.ts";
 import { DecoderSessions } from "./decoder-sessions.ts";
 import { idRows } from "./inputs.ts";
+import type { MediaReader } from "./media.ts";
 import type { PretrainedOptions } from "./options.ts";
 import { type Head, type LoadedTextModel, loadTextModel, type TextFamily } from "./text-models.ts";
 
@@ -51,6 +50,8 @@ export interface ModelMemory {
   readonly weights: Readonly<Record<string, number>>;
   /** Keys and values of one position more, in a context longer than every window. */
   readonly cache_bytes_per_token: number;
+  /** Parts that are loaded when they are first needed: bytes of their tensors in the checkpoint. */
+  readonly parts?: Readonly<Record<string, { readonly bytes: number; readonly loaded: boolean }>>;
 }
 
 /** What all outputs may have, as HF's ModelOutput classes. */
@@ -63,10 +64,12 @@ export interface ModelOutput {
   /** float32 [batch, heads, length, keys] each. */
   readonly attentions?: readonly Tensor[];
   readonly past_key_values?: Cache;
+  /** float32 [images, tokens, hidden_size]: the vectors of the images that came with the call. */
+  readonly image_hidden_states?: Tensor;
 }
 
-/** A loaded text model: what the classes of its parts (with a head, without) share. */
-export class TextModelCore<Config extends TextConfig> {
+/** A loaded model: what the classes of its parts (with a head, without) share. */
+export class TextModelCore<Config extends ModelConfig> {
   readonly config: Config;
   readonly device: Device;
   readonly engine: string;
@@ -79,8 +82,10 @@ export class TextModelCore<Config extends TextConfig> {
   readonly readAdapter: (path: string, options: LoadAdapterOptions) => Promise<AdapterWeights>;
   readonly sessions: DecoderSessions;
   readonly decoder: TransformerDecoder;
+  /** How images and sounds are read; undefined where the model takes text alone. */
+  readonly media: MediaReader | undefined;
 
-  constructor({ loaded, config, module, logits_size }: LoadedTextModel<Config>) {
+  constructor({ loaded, config, module, logits_size, media }: LoadedTextModel<Config>) {
     const { engine, options, weights } = loaded;
     this.config = config;
     this.device = options.device;
@@ -98,14 +103,22 @@ export class TextModelCore<Config extends TextConfig> {
     };
     const threads = options.threads === undefined ? {} : { threads: options.threads };
     this.sessions = new DecoderSessions(
-      { config, module, logits_size, weights: weights.weights, pack: weights.pack, adapters: this.adapters },
+      {
+        config: config.get_text_config(),
+        module,
+        logits_size,
+        weights: weights.weights,
+        pack: weights.pack,
+        adapters: this.adapters,
+      },
       { engine, device: options.device, ...threads },
     );
     this.decoder = new TransformerDecoder(this.sessions);
+    this.media = media?.((row) => this.decoder.embed([row]));
   }
 
   /** Loads what a class of this family and head needs; `name` is the class', for messages. */
-  static async load<Config extends TextConfig>(
+  static async load<Config extends ModelConfig>(
     id: string,
     options: PretrainedOptions | undefined,
     name: string,
@@ -116,8 +129,8 @@ export class TextModelCore<Config extends TextConfig> {
   }
 }
 
-/** A text model, whatever stands on it: what HF's PreTrainedModel offers besides its call. */
-export abstract class PretrainedDecoder<Config extends TextConfig, Output> extends Callable<
+/** A model, whatever stands on it: what HF's PreTrainedModel offers besides its call. */
+export abstract class PretrainedDecoder<Config extends ModelConfig, Output> extends Callable<
   (inputs: DecoderForwardInputs) => Promise<Output>
 > {
   readonly config: Config;
@@ -149,24 +162,19 @@ export abstract class PretrainedDecoder<Config extends TextConfig, Output> exten
     inputs: DecoderForwardInputs,
     wants: Omit<ForwardWants, "hidden_size">,
   ): Promise<DecoderForwardResult> {
-    rejectUnknownOptions(inputs, FORWARD_INPUTS, this.constructor.name);
+    const { media, decoder } = this.core;
+    rejectUnknownOptions(inputs, [...FORWARD_INPUTS, ...(media?.inputNames ?? [])], this.constructor.name);
     const given = Object.fromEntries(Object.entries(inputs).filter(([, value]) => value !== null));
-    return forwardDecoder(this.core.decoder, given, { ...wants, hidden_size: this.config.hidden_size });
+    return forwardDecoder(decoder, given, { ...wants, hidden_size: decoder.hidden_size }, media);
   }
 
   /** The embedding as a function: ids to float32 [batch, length, hidden_size], as `inputs_embeds` takes them. */
   get_input_embeddings(): (input_ids: IdsInput) => Promise<Tensor> {
     return async (input_ids) => {
       const rows = idRows(input_ids, "input_ids");
-      checkTokens(rows, this.config.vocab_size);
-      const dims = [rows.length, rows[0]!.length];
-      const shape = [...dims, this.config.hidden_size];
-      const vectors = new Float32Array(shape.reduce((size, dim) => size * dim, 1));
-      const run = new RunValues(await this.core.sessions.embedding());
-      run.feed("input_ids", { type: "int64", data: BigInt64Array.from(rows.flat(), BigInt), dims });
-      run.fetch("inputs_embeds", float32(vectors, shape));
-      await run.run(undefined);
-      return new Tensor("float32", vectors, shape);
+      const { decoder } = this.core;
+      const shape = [rows.length, rows[0]!.length, decoder.hidden_size];
+      return new Tensor("float32", await decoder.embed(rows), shape);
     };
   }
 
@@ -224,9 +232,13 @@ export abstract class PretrainedDecoder<Config extends TextConfig, Output> exten
     const perToken = this.core.sessions.layers
       .filter((layer) => layer.window === null)
       .reduce((sum, layer) => sum + 8 * layer.kv_heads * layer.head_dim, 0);
+    const parts = [...(this.core.media?.parts ?? [])].map(
+      ([name, { bytes, loaded }]) => [name, { bytes, loaded }] as const,
+    );
     return {
       weights: Object.fromEntries(this.core.weightBytes),
       cache_bytes_per_token: perToken,
+      ...(parts.length > 0 && { parts: Object.fromEntries(parts) }),
     };
   }
 
@@ -238,6 +250,7 @@ export abstract class PretrainedDecoder<Config extends TextConfig, Output> exten
   /** Releases everything that the engine holds. Caches of this model can't be used afterwards. */
   async dispose(): Promise<void> {
     await this.core.sessions.dispose();
+    for (const part of this.core.media?.parts.values() ?? []) await part.dispose();
   }
 }
 
@@ -246,8 +259,10 @@ export function commonOutputs({
   hidden_states,
   attentions,
   past_key_values,
+  media,
 }: DecoderForwardResult): ModelOutput {
   return {
+    ...media,
     ...(hidden_states && { hidden_states }),
     ...(attentions && { attentions }),
     ...(past_key_values && { past_key_values }),

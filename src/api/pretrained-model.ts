@@ -31,6 +31,9 @@ export interface LoadedModel {
   readonly options: ModelOptions;
   /** One line: where the weights came from. */
   readonly source: string;
+  /** The folder or file of the checkpoint, and where what is made of it goes. */
+  readonly path: string;
+  readonly pack: PackOptions;
   /** What adapters are checked against. */
   readonly base: AdaptedBase;
   /** An adapter that was asked for beside the weights. */
@@ -78,6 +81,8 @@ export async function loadModel(
       engine,
       options: checked,
       source: files.resolved.description,
+      path: files.path,
+      pack,
       base: request,
       adapter: beside,
     };

@@ -1,9 +1,10 @@
 import { stat } from "node:fs/promises";
 import { configOf } from "../api/auto.ts";
 import { ModelFiles } from "../api/model-files.ts";
+import { encoderBytes } from "../api/text-models.ts";
 import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import { KeyValueCache } from "../generation/kv-cache.ts";
-import { layerCaches, type TextConfig } from "../models/text-config.ts";
+import { layerCaches, type ModelConfig } from "../models/text-config.ts";
 import { type ModelFlags, pretrainedOptions } from "./model-flags.ts";
 import { progressBar } from "./progress.ts";
 
@@ -29,7 +30,7 @@ export async function info(model: string, flags: ModelFlags & { readonly json?: 
 
 type Facts = Readonly<Record<string, string | number | Readonly<Record<string, number>>>>;
 
-async function describe(checkpoint: Checkpoint, config: TextConfig, source: string): Promise<Facts> {
+async function describe(checkpoint: Checkpoint, model: ModelConfig, source: string): Promise<Facts> {
   const dtypes: Record<string, number> = {};
   let parameters = 0;
   for (const { shape, dtype, length } of checkpoint.tensors.values()) {
@@ -37,19 +38,22 @@ async function describe(checkpoint: Checkpoint, config: TextConfig, source: stri
     dtypes[dtype] = (dtypes[dtype] ?? 0) + length;
   }
   const fileSizes = await Promise.all(checkpoint.files.map(async (file) => (await stat(file)).size));
+  const config = model.get_text_config();
+  const encoders = encoderBytes(model, checkpoint);
   const layers = layerCaches(config);
   const full = layers.filter((layer) => layer.window === null);
   const sliding = layers.find((layer) => layer.window !== null);
   const cache = (positions: number): number => KeyValueCache.bytes(layers, 1, positions);
   return {
     source,
-    architecture: config.architectures[0] ?? config.model_type,
-    model_type: config.model_type,
+    architecture: model.architectures[0] ?? model.model_type,
+    model_type: model.model_type,
     format: checkpoint.format,
     files: checkpoint.files.length,
     bytes: fileSizes.reduce((sum, size) => sum + size, 0),
     parameters,
     bytes_by_dtype: dtypes,
+    ...(Object.keys(encoders).length > 0 && { encoder_bytes: encoders }),
     layers: config.num_hidden_layers,
     full_attention_layers: full.length,
     ...(sliding === undefined ? {} : { sliding_window: sliding.window! }),

@@ -48,7 +48,7 @@ export async function beamSearch(run: Run): Promise<BeamResult> {
   const breather = new Breather();
   let scratch: Tensor | undefined;
   let length = prompt.length;
-  let step = await decoder.prefill(prompt.tokens, beams, prompt.vectors, prompt.ids_too);
+  let step = await decoder.prefill(prompt, beams);
   for (;;) {
     record.add(step, run.vocab_size);
     scratch ??= stackRows(step.logits, run.vocab_size);

@@ -97,7 +97,7 @@ export class CausalSteps {
 
   /**
    * The kernel takes several tokens on a past at batch 1 only: a batch goes together into an empty cache, else a row
-   * at a time. Long prompts go a chunk at a time.
+   * at a time, as does a row that is alone in having tokens. Long prompts go a chunk at a time.
    */
   #parts(
     rows: readonly (readonly number[])[],
@@ -107,7 +107,8 @@ export class CausalSteps {
   ): Part[] {
     const { hidden_size } = this.#model;
     const empty = cache.lengths.every((length) => length === 0);
-    const fits = longest === 1 || (longest <= CHUNK && (rows.length === 1 || empty));
+    const alone = rows.length > 1 && rows.filter((row) => row.length > 0).length === 1;
+    const fits = longest === 1 || (longest <= CHUNK && (rows.length === 1 || (empty && !alone)));
     if (fits && rows.length * longest <= MAX_BATCH_TOKENS && this.#alike(rows, cache, options))
       return [slicePart({ rows, cache, options, hidden_size }, 0, rows.length, 0, longest)];
     return rows.flatMap((row, r) => {

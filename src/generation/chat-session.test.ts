@@ -48,14 +48,14 @@ function letters(history: readonly number[]): number[] {
 
 class Fake implements ChatModel {
   readonly decoder = new FakeDecoder(VOCAB, letters);
-  readonly config: { max_position_embeddings: number };
+  readonly config: ChatModel["config"];
   readonly generation_config: GenerationConfig = new GenerationConfig({
     eos_token_id: [END],
     do_sample: false,
   });
 
   constructor(max_position_embeddings = 10_000) {
-    this.config = { max_position_embeddings };
+    this.config = { get_text_config: () => ({ max_position_embeddings }) };
   }
 
   generate: ChatModel["generate"] = (options) =>

@@ -13,7 +13,7 @@ import { InterruptableStoppingCriteria, StoppingCriteriaList, type TokenDecoder 
 
 /** What a chat needs of a model. */
 export interface ChatModel {
-  readonly config: { readonly max_position_embeddings: number };
+  readonly config: { get_text_config(): { readonly max_position_embeddings: number } };
   readonly generation_config: GenerationConfig;
   generate(options: GenerateOptions): Promise<GenerateResult>;
 }
@@ -251,7 +251,7 @@ export class ChatSession {
   /** Tokens and limits of the next answer; drops the oldest exchanges where that is allowed and needed. */
   #prepare(messages: readonly ChatMessage[], options: ChatGenerationOptions): ChatQuestion {
     const config = this.#configure(options);
-    const positions = this.model.config.max_position_embeddings;
+    const positions = this.model.config.get_text_config().max_position_embeddings;
     const given = config.max_new_tokens === null ? config.max_length : null;
     const limit = Math.min(positions, given ?? positions);
     const all = { messages, prompt: this.#render(messages) };

@@ -25,6 +25,8 @@ export interface DecoderModel {
   readonly rope: Readonly<Record<string, RopeSpec>>;
   /** The session of a variant of the graph; made on first use. */
   session(variant: GraphVariant): Promise<Session>;
+  /** The session of the embedding alone: `input_ids` [batch, seq] to `inputs_embeds` [batch, seq, hidden_size]. */
+  embedding(): Promise<Session>;
 }
 
 /** Cosines and sines of all kinds of layers, as far as positions have gone. */

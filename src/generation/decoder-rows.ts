@@ -2,6 +2,8 @@ import { InputError } from "../errors.ts";
 import { Tensor } from "../tensor.ts";
 import type { CacheWish, Decoder, DecoderCache, DecoderStep, RowAttention, StepOptions } from "./decoder.ts";
 import { splitStreams } from "./fetches.ts";
+import { type RowMedia, withoutFirst } from "./media.ts";
+import type { Prompt } from "./prompt.ts";
 
 export interface DecoderRowsOptions {
   /** A cache that holds the beginnings of the rows. It is changed, and stays the caller's. */
@@ -35,8 +37,9 @@ export class DecoderRows {
   readonly #decoder: Decoder;
   readonly #options: DecoderRowsOptions;
   #cache: DecoderCache | undefined;
-  /** Whole rows, when there is no cache to hold them. */
+  /** Whole rows, when there is no cache to hold them, and their media. */
   #rows: number[][] = [];
+  #media: readonly RowMedia[] | undefined;
 
   constructor(decoder: Decoder, options: DecoderRowsOptions) {
     this.#decoder = decoder;
@@ -49,19 +52,25 @@ export class DecoderRows {
     return this.#options.use_cache ? this.#cache : undefined;
   }
 
-  /** Runs the prompts, then makes `copies` rows of each: the prompt is computed once for all of them. */
-  async prefill(
-    given: readonly number[][],
-    wanted: number,
-    vectors?: readonly Float32Array[],
-    ids_too = false,
-  ): Promise<RowsStep> {
+  /** How many tokens of each of these prompts will not be computed, since the cache holds them. */
+  held(prompts: readonly (readonly number[])[]): number[] {
     const { continues, use_cache } = this.#options;
-    // Vectors go whole; the decoder cuts long prompts itself.
-    const chunk = vectors === undefined ? this.#options.chunk : undefined;
+    const lengths = use_cache && !continues ? (this.#cache?.lengths ?? []) : [];
+    const held = prompts.map((_, row) => lengths[(row * lengths.length) / prompts.length] ?? 0);
+    const again = held.some((length, row) => length === prompts[row]!.length) ? 1 : 0;
+    return held.map((length) => Math.max(0, length - again));
+  }
+
+  /** Runs the prompts, then makes `copies` rows of each: the prompt is computed once for all of them. */
+  async prefill({ tokens, vectors, ids_too, media }: Prompt, wanted: number): Promise<RowsStep> {
+    const { continues, use_cache } = this.#options;
+    // Vectors and media go whole; the decoder cuts long prompts itself.
+    const chunk = vectors === undefined && media === undefined ? this.#options.chunk : undefined;
     // A cache may have the copies already, as HF wants it.
-    const copied = use_cache && wanted > 1 && this.#cache?.batch === given.length * wanted;
-    const prompts = copied ? given.flatMap((row) => new Array<number[]>(wanted).fill(row)) : given;
+    const copied = use_cache && wanted > 1 && this.#cache?.batch === tokens.length * wanted;
+    const spread = <T>(rows: readonly T[]): T[] =>
+      copied ? rows.flatMap((row) => new Array<T>(wanted).fill(row)) : [...rows];
+    const prompts = spread(tokens);
     const copies = copied ? 1 : wanted;
     let feed = prompts.map((row) => [...row]);
     if (use_cache) {
@@ -73,6 +82,7 @@ export class DecoderRows {
       }
     } else {
       this.#rows = feed;
+      this.#media = media;
     }
     const longest = Math.max(...feed.map((row) => row.length));
     // Chunks are counted from the end, so that the last one has the last token of every row.
@@ -81,10 +91,15 @@ export class DecoderRows {
       feed = feed.map((row) => row.slice(cut(row, left - chunk)));
     }
     const sources = prompts.flatMap((_, row) => new Array<number>(copies).fill(row));
-    const step = await this.#run(
-      feed,
-      vectors && { inputs_embeds: vectors, ids_too: ids_too && this.#decoder.usesIds === true },
-    );
+    const rest =
+      media && spread(media).map((row, r) => withoutFirst(row, prompts[r]!.length - feed[r]!.length));
+    const step = await this.#run(feed, {
+      ...(vectors && {
+        inputs_embeds: vectors,
+        ids_too: ids_too === true && this.#decoder.usesIds === true,
+      }),
+      ...(rest && { media: rest }),
+    });
     if (copies > 1) this.reorder(sources);
     return this.#rowsStep(step, feed, sources);
   }
@@ -96,7 +111,8 @@ export class DecoderRows {
       feed = feed.map((row, r) => (row.length === 0 ? [] : [...this.#rows[r]!, ...row]));
       this.#rows = this.#rows.map((row, r) => (feed[r]!.length === 0 ? row : feed[r]!));
     }
-    const step = await this.#run(feed);
+    const media = this.#media?.map((row, r) => (feed[r]!.length === 0 ? [] : row));
+    const step = await this.#run(feed, media && { media });
     return this.#rowsStep(
       step,
       feed,
@@ -128,8 +144,10 @@ export class DecoderRows {
 
   /** Row r becomes a copy of the former row `indices[r]`. */
   reorder(indices: readonly number[]): void {
-    if (!this.#options.use_cache) this.#rows = indices.map((row) => this.#rows[row]!);
-    else if (indices.length !== this.#cache!.batch || indices.some((from, to) => from !== to)) {
+    if (!this.#options.use_cache) {
+      this.#rows = indices.map((row) => this.#rows[row]!);
+      this.#media &&= indices.map((row) => this.#media![row]!);
+    } else if (indices.length !== this.#cache!.batch || indices.some((from, to) => from !== to)) {
       this.#cache!.reorder(indices);
     }
   }

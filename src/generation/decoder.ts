@@ -1,4 +1,5 @@
 import type { LegacyCache } from "./cache-tensors.ts";
+import type { RowMedia } from "./media.ts";
 
 /** What generation needs from a model: append tokens to rows, get logits back. Padding never reaches a model. */
 
@@ -27,6 +28,8 @@ export interface RowMask {
   readonly visible?: readonly number[];
   /** Per new token, the number of the text that it belongs to: tokens of other texts are out of sight. */
   readonly segments?: readonly number[];
+  /** Per new token, the number of the block whose tokens see each other in both directions; -1 at others. */
+  readonly blocks?: readonly number[];
 }
 
 export interface StepOptions {
@@ -43,6 +46,8 @@ export interface StepOptions {
   /** The ids beside `inputs_embeds` count after all: layers look up vectors of their own by them. */
   readonly ids_too?: boolean;
   readonly masks?: readonly RowMask[];
+  /** What of each row's new tokens is not plain text. */
+  readonly media?: readonly RowMedia[];
   /**
    * Every token of the only row gets the very numbers that it would get in a run of its own, also where the engine
    * rounds several at once otherwise.

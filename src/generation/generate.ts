@@ -13,6 +13,7 @@ import { GenerationConfig, type GenerationOptions, resolveConfig } from "./gener
 import { FIELD_NAMES } from "./generation-fields.ts";
 import { type LogitsProcessorCall, LogitsProcessorList } from "./logits-processors/base.ts";
 import type { PrefixAllowedTokensFn } from "./logits-processors/tokens.ts";
+import type { RowMedia } from "./media.ts";
 import { type GenerateOutput, withRows } from "./output.ts";
 import { checkTextAlone, type IdsInput, type Prompt, type PromptSettings, readPrompt } from "./prompt.ts";
 import { withVectors } from "./prompt-vectors.ts";
@@ -58,6 +59,10 @@ export interface GenerateOptions extends GenerationOptions, ConstraintOptions {
 
 /** What generate knows of the model besides its decoder. */
 export interface GenerateContext {
+  /** Finds images and sounds in the prompt, of whose rows a cache holds the first `held` tokens; for models that take them. */
+  readonly media?:
+    | ((prompt: Prompt, held: readonly number[]) => Promise<readonly RowMedia[] | undefined>)
+    | undefined;
   /** The model's own configuration, from generation_config.json. */
   readonly generation_config?: GenerationConfig | undefined;
   readonly tokenizer?: TokenDecoder | undefined;
@@ -128,6 +133,8 @@ export async function generate(
     options.signal?.throwIfAborted();
     run = prepare(decoder, options, context);
     release = run.rows.hold();
+    const media = await context.media?.(run.prompt, run.rows.held(run.prompt.tokens));
+    run = { ...run, prompt: { ...run.prompt, media } };
     const beams = (run.config.num_beams ?? 1) > 1;
     const result = beams ? await beamSearch(run) : { sequences: await oneByOne(run) };
     run.streamer?.end();
@@ -160,6 +167,7 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
       option: "cache_implementation",
     });
   }
+  if (context.media === undefined) checkTextAlone(options.token_type_ids);
   const prompt = promptOf(decoder, options, {
     vocab_size: decoder.vocab_size,
     pad_token_id: pad ?? eos[0] ?? 0,
@@ -241,7 +249,6 @@ function prepare(decoder: Decoder, options: GenerateOptions, context: GenerateCo
 }
 
 function promptOf(decoder: Decoder, options: GenerateOptions, settings: PromptSettings): Prompt {
-  checkTextAlone(options.token_type_ids);
   const { attention_mask, inputs_embeds } = options;
   const ids = options.input_ids ?? options.inputs;
   if (inputs_embeds === undefined || inputs_embeds === null) return readPrompt(ids, attention_mask, settings);

@@ -57,7 +57,9 @@ function partsOf(request: StepRequest): Part[] {
   const parts: Part[] = [];
   const together = cache === undefined || cache.lengths.every((length) => length === 0);
   const whole =
-    cache === undefined || options.output_attentions === true || options.masks?.some((mask) => mask.segments);
+    cache === undefined ||
+    options.output_attentions === true ||
+    options.masks?.some((mask) => mask.segments ?? mask.blocks);
   let first = 0;
   while (first < rows.length) {
     let end = first + 1;
@@ -136,8 +138,9 @@ class MaskedRun {
       if (key < past) return before!.hidden.has(before!.length - past + key) ? 0 : 1;
       return key - past < count ? (restriction?.visible?.[start + key - past] ?? 1) : 0;
     });
-    const mask = attentionMask({ keys, past, window, bidirectional: this.#model.bidirectional });
-    const { segments } = restriction ?? {};
+    const { segments, blocks } = restriction ?? {};
+    const { bidirectional } = this.#model;
+    const mask = attentionMask({ keys, past, window, bidirectional, ...(blocks && { blocks }) });
     for (let query = 0; query < longest; query++) {
       const row = mask.subarray(query * keys.length, (query + 1) * keys.length);
       for (let key = 0; segments !== undefined && key < count; key++)

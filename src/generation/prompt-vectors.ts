@@ -25,6 +25,7 @@ export function withVectors(
       leftPadded: rows.map(() => []),
       tokens: ranges.map(([start, end]) => new Array<number>(end - start).fill(0)),
       length: 0,
+      spans: ranges,
       continues: false,
       mask: ranges.map(([start, end]) => Array.from({ length }, (_, i) => i >= start && i < end)),
       vectors: rows,

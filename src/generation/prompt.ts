@@ -1,6 +1,7 @@
 import { InputError } from "../errors.ts";
 import { Tensor } from "../tensor.ts";
 import { invalid } from "./checks.ts";
+import type { RowMedia } from "./media.ts";
 
 /** Ids or mask values: a tensor, or arrays of numbers, bigints or (for a mask) booleans; one row may come alone. */
 export type IdsInput =
@@ -18,6 +19,8 @@ export interface Prompt {
   readonly tokens: number[][];
   /** Tokens of each row, padding included. */
   readonly length: number;
+  /** The columns of each row that hold its tokens. */
+  readonly spans: readonly (readonly [start: number, end: number])[];
   /** The mask is wider than the ids: these are only the tokens that the cache does not hold. */
   readonly continues: boolean;
   /** Which columns hold tokens; where the prompt continues a cache, with those of the cache first. */
@@ -26,6 +29,8 @@ export interface Prompt {
   readonly vectors?: readonly Float32Array[];
   /** There are ids besides the vectors. */
   readonly ids_too?: boolean;
+  /** What of each row's tokens is not plain text. */
+  readonly media?: readonly RowMedia[] | undefined;
 }
 
 export interface PromptSettings {
@@ -68,6 +73,7 @@ export function readPrompt(
     }),
     tokens: rows.map((row, r) => row.slice(...ranges[r]!).map(Number)),
     length,
+    spans: ranges,
     continues: wide !== undefined,
     mask: wide ?? ranges.map(([start, end]) => rows[0]!.map((_, i) => i >= start && i < end)),
   };

@@ -92,7 +92,8 @@ function wantedPositions(length: number, logits: LogitsWanted = "last"): number[
   return Array.from({ length: count }, (_, i) => length - count + i);
 }
 
-function wantedCount(length: number, logits: LogitsWanted): number {
+/** How many of `length` new positions get logits: the last so many. */
+export function wantedCount(length: number, logits: LogitsWanted): number {
   if (logits === "all") return length;
   if (logits === "none") return 0;
   return Math.min(length, logits === "last" ? 1 : logits);

@@ -21,7 +21,7 @@ export async function tokenLoop(run: Run): Promise<Tensor> {
     output_scores: record.scores !== undefined,
   });
   streamer?.put(input_ids.map((_, row) => [...prompt.rows[source(row)]!]));
-  let step = await decoder.prefill(prompt.tokens, copies, prompt.vectors, prompt.ids_too);
+  let step = await decoder.prefill(prompt, copies);
   for (;;) {
     record.add(step, run.vocab_size);
     const { tokens, scores } = await chooser.choose(input_ids, step.logits);

@@ -3,8 +3,10 @@ import { Cache, DynamicCache } from "./cache.ts";
 import { CausalSteps } from "./causal-steps.ts";
 import type { CacheWish, Decoder, DecoderCache, DecoderStep, StepOptions } from "./decoder.ts";
 import { type DecoderModel, RopeInputs } from "./decoder-model.ts";
+import { embedTokens } from "./embed-tokens.ts";
 import { KeyValueCache } from "./kv-cache.ts";
 import { MaskedSteps } from "./masked-steps.ts";
+import { type MediaOptions, MediaSteps } from "./media-steps.ts";
 import { QuantizedCache } from "./quantized-cache.ts";
 import { StaticCache } from "./static-cache.ts";
 import { checkTokens } from "./step-input.ts";
@@ -14,12 +16,14 @@ export class TransformerDecoder implements Decoder {
   readonly #model: DecoderModel;
   readonly #causal: CausalSteps;
   readonly #masked: MaskedSteps;
+  readonly #media: MediaSteps;
 
   constructor(model: DecoderModel) {
     this.#model = model;
     const rope = new RopeInputs(model.rope);
     this.#causal = new CausalSteps(model, rope);
     this.#masked = new MaskedSteps(model, rope);
+    this.#media = new MediaSteps(model, this.#causal, this.#masked);
   }
 
   get vocab_size(): number {
@@ -36,6 +40,12 @@ export class TransformerDecoder implements Decoder {
 
   get usesIds(): boolean {
     return this.#model.usesIds;
+  }
+
+  /** The vectors of ids: [rows, length, hidden_size]. */
+  embed(rows: readonly (readonly number[])[]): Promise<Float32Array> {
+    checkTokens(rows, this.#model.vocab_size);
+    return embedTokens(this.#model, rows);
   }
 
   /** Whether tokens see later ones: such a model has no cache. */
@@ -74,19 +84,25 @@ export class TransformerDecoder implements Decoder {
     this.#check(rows);
     cache.checkRoom(rows.map((row) => row.length));
     const holes = cache.rows.some(({ hidden }) => hidden.size > 0);
-    return holes || needsMask(options)
-      ? this.#masked.step(rows, cache, options)
-      : this.#causal.step(rows, cache, options);
+    const masked = holes || needsMask(options);
+    if (hasMedia(options))
+      return masked ? this.#media.masked(rows, cache, options) : this.#media.step(rows, cache, options);
+    return masked ? this.#masked.step(rows, cache, options) : this.#causal.step(rows, cache, options);
   }
 
   /** One step over rows that nothing comes before or after: no cache is kept. */
   async encode(rows: readonly (readonly number[])[], options: StepOptions = {}): Promise<DecoderStep> {
     this.#check(rows);
-    if (this.#model.bidirectional || needsMask(options)) return this.#masked.step(rows, undefined, options);
+    if (this.#model.bidirectional || needsMask(options))
+      return hasMedia(options)
+        ? this.#media.masked(rows, undefined, options)
+        : this.#masked.step(rows, undefined, options);
     const longest = Math.max(...rows.map((row) => row.length));
     const cache = new KeyValueCache(this.#model.layers, rows.length, longest);
     try {
-      return await this.#causal.step(rows, cache, options);
+      return await (hasMedia(options)
+        ? this.#media.step(rows, cache, options)
+        : this.#causal.step(rows, cache, options));
     } finally {
       cache.dispose();
     }
@@ -101,6 +117,10 @@ export class TransformerDecoder implements Decoder {
 function newCache({ kind, config }: CacheWish, capacity: number): Cache {
   if (kind === "static") return new StaticCache({ max_cache_len: capacity });
   return kind === "quantized" ? new QuantizedCache(config) : new DynamicCache();
+}
+
+function hasMedia(options: StepOptions): options is MediaOptions {
+  return options.media?.some((row) => row.length > 0) === true;
 }
 
 /** What the in-place kernel can't do. */

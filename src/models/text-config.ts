@@ -4,7 +4,7 @@ import type { LayerCacheSpec, LayerType } from "./decoder-inputs.ts";
 import type { RopeParameters } from "./rope-config.ts";
 
 /** What the configurations of Gemma's text models have in common; where a model's own defaults differ, it gives them. */
-export abstract class TextConfig implements LabelConfig {
+export abstract class TextConfig implements ModelConfig {
   abstract readonly model_type: string;
   readonly architectures: readonly string[];
   readonly vocab_size: number;
@@ -26,7 +26,7 @@ export abstract class TextConfig implements LabelConfig {
   readonly tie_word_embeddings: boolean;
   readonly use_bidirectional_attention: boolean;
   readonly bos_token_id: number | null;
-  readonly eos_token_id: number | readonly number[] | null;
+  readonly eos_token_id: TokenIds;
   readonly pad_token_id: number | null;
   readonly id2label: LabelConfig["id2label"];
   readonly label2id: LabelConfig["label2id"];
@@ -37,7 +37,7 @@ export abstract class TextConfig implements LabelConfig {
   abstract readonly unknown_keys: readonly string[];
 
   protected constructor(read: ConfigReader, defaults: TextDefaults) {
-    this.architectures = readStrings(read, "architectures");
+    this.architectures = readArchitectures(read);
     this.vocab_size = read.positiveInt("vocab_size", defaults.vocab_size);
     this.hidden_size = read.positiveInt("hidden_size", defaults.hidden_size);
     this.num_hidden_layers = read.positiveInt("num_hidden_layers", defaults.num_hidden_layers);
@@ -65,9 +65,25 @@ export abstract class TextConfig implements LabelConfig {
     checkHeads(read, this);
   }
 
+  /** As in HF: the part of a configuration that describes the text model, here all of it. */
+  get_text_config(): this {
+    return this;
+  }
+
   /** Distance from which on a layer of this kind sees nothing, or null. */
   abstract windowOf(kind: LayerType): number | null;
   abstract ropeOf(kind: LayerType): RopeParameters;
+}
+
+/** What the configurations of all models have, those of text models and those that contain one. */
+export interface ModelConfig extends LabelConfig {
+  readonly model_type: string;
+  readonly architectures: readonly string[];
+  readonly bos_token_id: number | null;
+  readonly eos_token_id: TokenIds;
+  readonly pad_token_id: number | null;
+  readonly tie_word_embeddings: boolean;
+  get_text_config(): TextConfig;
 }
 
 /** Sizes that a configuration without them has. */
@@ -104,7 +120,7 @@ const PROBLEM_TYPES: readonly unknown[] = [
 const MAX_LABELS = 1_000_000;
 
 /** Reads the labels; two unnamed ones where there are none, as in HF. */
-function readLabels(read: ConfigReader): LabelConfig {
+export function readLabels(read: ConfigReader): LabelConfig {
   const given = read.raw("id2label");
   const count = read.positiveInt("num_labels", 2);
   if (given === undefined && count > MAX_LABELS) read.fail("num_labels", `${count} are too many`);
@@ -173,22 +189,26 @@ const KEYS_WITHOUT_EFFECT: readonly string[] = [
   "quantization_config",
 ];
 
-function readStrings(read: ConfigReader, key: string): string[] {
-  const value = read.raw(key) ?? [];
+/** HF's classes that the checkpoint was made for. */
+export function readArchitectures(read: ConfigReader): string[] {
+  const value = read.raw("architectures") ?? [];
   if (!Array.isArray(value) || value.some((item) => typeof item !== "string"))
-    read.fail(key, "expected a list of strings");
+    read.fail("architectures", "expected a list of strings");
   return value;
 }
 
-/** One end token, a list of them, or none. */
-function readEos(read: ConfigReader): number | readonly number[] | null {
+/** One token, a list of them, or none. */
+export type TokenIds = number | readonly number[] | null;
+
+export function readEos(read: ConfigReader, fallback: TokenIds = 1): TokenIds {
   const value = read.raw("eos_token_id");
   if (Array.isArray(value)) {
     if (value.some((id) => !Number.isSafeInteger(id)))
       read.fail("eos_token_id", "expected a token id or a list of them");
     return value;
   }
-  return read.id("eos_token_id", 1);
+  if (value === undefined && typeof fallback === "object") return fallback;
+  return read.id("eos_token_id", fallback as number);
 }
 
 /** The caches of a model: one for each layer that has keys and values of its own. */

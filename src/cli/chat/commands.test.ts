@@ -6,7 +6,7 @@ import { type ChatContext, runCommand } from "./commands.ts";
 /** A session that is not asked anything, and what commands say about it. */
 function context(): ChatContext & { readonly notes: string[] } {
   const model = {
-    config: { max_position_embeddings: 100 },
+    config: { get_text_config: () => ({ max_position_embeddings: 100 }) },
     generation_config: new GenerationConfig({ do_sample: false, top_k: 64 }),
     generate: () => Promise.reject(new Error("not asked")),
   };

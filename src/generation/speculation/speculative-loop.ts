@@ -19,7 +19,7 @@ export async function speculativeLoop(run: Run, drafter: Drafter): Promise<Tenso
   const row = new SpeculativeRow(run);
   run.streamer?.put([[...run.prompt.rows[0]!]]);
   let draft = NO_DRAFT;
-  let steps = [await run.rows.prefill(run.prompt.tokens, 1)];
+  let steps = [await run.rows.prefill(run.prompt, 1)];
   for (;;) {
     const settled = await row.settle(steps, draft);
     if (row.done) return row.sequences();

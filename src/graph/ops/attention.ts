@@ -169,3 +169,21 @@ function statedShape(weights: Value, heads: Value, mask: Value): Value {
   const target = concat([part(heads, 0, 3), part(mask, 3, 4)]);
   return graph.emit("Reshape", [weights, target], [weights])[0]!;
 }
+
+/**
+ * Attention in which everything sees everything (com.microsoft.MultiHeadAttention). query [batch, seq, heads*head_dim],
+ * key and value [batch, keys, heads*head_dim]; any head size.
+ */
+export function multiHeadAttention(query: Value, key: Value, value: Value, num_heads: number): Value {
+  const graph: Graph = query.graph;
+  const width = query.dim(-1);
+  if (typeof width !== "number" || width % num_heads !== 0) graph.fail(`${query} is not ${num_heads} heads`);
+  if (key.dim(-1) !== width || value.dim(-1) !== width) graph.fail(`${key} and ${value} do not fit ${query}`);
+  return graph.emit(
+    "MultiHeadAttention",
+    [query, key, value],
+    [query],
+    { num_heads },
+    { domain: "com.microsoft" },
+  )[0]!;
+}

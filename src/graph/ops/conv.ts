@@ -37,3 +37,14 @@ export function conv(
   const attributes = { kernel_shape: kernel.map(Number), strides, pads, dilations, group };
   return graph.emit("Conv", [x, weight, bias], [output], attributes)[0]!;
 }
+
+/** Means of windows that lie side by side: x [batch, channels, height, width], numbers that are known. What is left over at the ends is dropped. */
+export function averagePool(x: Value, kernel: number): Value {
+  const sizes = [x.dim(2), x.dim(3)];
+  if (sizes.some((size) => typeof size !== "number" || size < kernel))
+    x.graph.fail(`cannot average ${x} over windows of ${kernel}`);
+  const spatial = sizes.map((size) => Math.floor(Number(size) / kernel));
+  const output = { dtype: x.dtype, shape: [...x.shape.slice(0, 2), ...spatial] };
+  const window = [kernel, kernel];
+  return x.graph.emit("AveragePool", [x], [output], { kernel_shape: window, strides: window })[0]!;
+}

@@ -134,6 +134,14 @@ export function addRmsNorm(
   return { normed: outputs[0]!, sum: outputs[3]! };
 }
 
+/** Layer norm over the last axis: (x - mean) / sqrt(variance + epsilon) · weight + bias, both [last]. */
+export function layerNorm(x: Value, weight: Value, bias: Value, epsilon: number): Value {
+  checkNormWeight(x, weight);
+  checkNormWeight(x, bias);
+  const attributes = { axis: -1, epsilon: { float: epsilon } };
+  return x.graph.emit("LayerNormalization", [x, weight, bias], [x], attributes)[0]!;
+}
+
 function checkNormWeight(x: Value, weight: Value): void {
   if (weight.rank !== 1 || weight.dim(0) !== x.dim(-1))
     x.graph.fail(`the norm's weight ${weight} does not fit ${x}`);
@@ -150,6 +158,14 @@ export function linear(x: Value, weight: Value): Value {
 /** Softmax over the last axis. */
 export function softmax(x: Value): Value {
   return x.graph.emit("Softmax", [x], [x], { axis: -1 })[0]!;
+}
+
+/** x [.., K] times a matrix [K, N] as it stands: [.., N]. */
+export function matMul(x: Value, matrix: Value): Value {
+  const graph: Graph = x.graph;
+  if (matrix.rank !== 2 || matrix.dim(0) !== x.dim(-1)) graph.fail(`the matrix ${matrix} does not fit ${x}`);
+  const output = { dtype: x.dtype, shape: [...x.shape.slice(0, -1), matrix.dim(1)] };
+  return graph.emit("MatMul", [x, matrix], [output])[0]!;
 }
 
 export interface NBitsOptions {

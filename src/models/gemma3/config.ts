@@ -23,8 +23,9 @@ export class Gemma3TextConfig extends TextConfig {
   override readonly final_logit_softcapping: number | null;
   readonly unknown_keys: readonly string[];
 
-  constructor(config: JsonObject = {}) {
-    const read = new ConfigReader(config);
+  /** `prefix`: where it stands in config.json, for messages. */
+  constructor(config: JsonObject = {}, prefix = "") {
+    const read = new ConfigReader(config, prefix);
     super(read, {
       vocab_size: 262_208,
       hidden_size: 2304,

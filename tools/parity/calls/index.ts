@@ -3,7 +3,14 @@ import type { Call } from "./call.ts";
 import { decodeWithCache, generate } from "./generation.ts";
 import { attentionMasks, visualizeAttentionMask } from "./masks.ts";
 import { featureExtractor, processor, processorChatTemplate } from "./media.ts";
-import { forward, forwardBaseModel, forwardNf4, perLayerInputs, promptLogprobs } from "./model.ts";
+import {
+  forward,
+  forwardBaseModel,
+  forwardNf4,
+  imageFeatures,
+  perLayerInputs,
+  promptLogprobs,
+} from "./model.ts";
 import { int4Quantize, nf4Quantize } from "./quantization.ts";
 import { logitsProcessor, softmax } from "./scores.ts";
 import { batchDecode, chatTemplate, decode, tokenize, tokenizeAndDecode } from "./tokenizer.ts";
@@ -13,6 +20,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   forward,
   forward_base_model: forwardBaseModel,
   forward_nf4: forwardNf4,
+  get_image_features: imageFeatures,
   generate,
   decode_with_cache: decodeWithCache,
   prompt_logprobs: promptLogprobs,

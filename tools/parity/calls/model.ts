@@ -76,10 +76,25 @@ export const forwardNf4: Call = async (context) => {
   }
 };
 
-function flags(context: CallContext): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(context.test.arguments).filter(([name]) => FORWARD_FLAGS.includes(name)),
-  );
+/** What the vision tower gives, and the projected features. */
+export const imageFeatures: Call = async (context) => {
+  const { test } = context;
+  const model = await context.load(test.class);
+  const result = await method(model, "get_image_features", test.class)(context.inputs());
+  return {
+    tensors: {
+      image_features: toNumbers(field(result, "pooler_output"), "pooler_output"),
+      vision_last_hidden_state: toNumbers(field(result, "last_hidden_state"), "last_hidden_state"),
+    },
+  };
+};
+
+function flags({ test }: CallContext): Record<string, unknown> {
+  const states = Object.keys(test.expected).some((name) => name.startsWith("hidden_states."));
+  return {
+    ...(states ? { output_hidden_states: true } : {}),
+    ...Object.fromEntries(Object.entries(test.arguments).filter(([name]) => FORWARD_FLAGS.includes(name))),
+  };
 }
 
 function forwardOutputs(context: CallContext, result: unknown): CallOutputs {
