@@ -47,6 +47,9 @@ export {
   Gemma3ImageProcessor,
   Gemma3ImageProcessorPil,
   type ImageProcessorPretrainedOptions,
+  SiglipImageProcessor,
+  SiglipImageProcessorPil,
+  type SiglipImageProcessorPretrainedOptions,
 } from "./api/image-processors.ts";
 export type { DtypeOption, PretrainedOptions, ProgressCallback, ProgressInfo } from "./api/options.ts";
 export type { ModelMemory, ModelOutput } from "./api/pretrained-decoder.ts";
@@ -105,7 +108,11 @@ export type {
   ImageProcessorOptions,
 } from "./processing/gemma3-image-processor.ts";
 export type { Gemma3ProcessorParts } from "./processing/gemma3-processor.ts";
-export type { Gemma3ImageProcessorConfig, ImageSize } from "./processing/image-settings.ts";
+export type {
+  Gemma3ImageProcessorConfig,
+  ImageSize,
+  SiglipImageProcessorConfig,
+} from "./processing/image-settings.ts";
 export type { ImageSource, LoadImageOptions } from "./processing/image-source.ts";
 export { Processor } from "./processing/processor.ts";
 export type {
@@ -119,6 +126,11 @@ export type {
 } from "./processing/processor-call.ts";
 export type { ImageOptions, ProcessorOptions, TextOptions } from "./processing/processor-options.ts";
 export { type ImageInput, load_image, RawImage } from "./processing/raw-image.ts";
+export type {
+  SiglipImageFeatures,
+  SiglipImageProcessing,
+  SiglipImageProcessorOptions,
+} from "./processing/siglip-image-processor.ts";
 export { PreTrainedTokenizer } from "./processing/tokenizer.ts";
 export {
   dequantize_4bit,

@@ -1,5 +1,6 @@
 import { ConfigError } from "../errors.ts";
 import type { JsonObject } from "../models/config-reader.ts";
+import { Gemma3ImageProcessing } from "../processing/gemma3-image-processor.ts";
 import { Gemma3Processing } from "../processing/gemma3-processor.ts";
 import { IMAGE_SETTING_NAMES } from "../processing/image-settings.ts";
 import type { Processor } from "../processing/processor.ts";
@@ -67,6 +68,11 @@ async function loadGemma3(files: ModelFiles, options: ProcessorPretrainedOptions
     AutoTokenizer.from_pretrained(files.path, pick(options, TOKENIZER_OVERRIDE_NAMES)),
     AutoImageProcessor.from_pretrained(files.path, pick(options, [...IMAGE_SETTING_NAMES, "backend"])),
   ]);
+  if (!(image_processor instanceof Gemma3ImageProcessing)) {
+    throw new ConfigError(`${files.path}: Gemma3Processor takes Gemma 3's image processor, not SigLIP's`, {
+      key: "image_processor_type",
+    });
+  }
   const image_seq_length =
     options.image_seq_length ??
     (await sequenceLength(files, "image_seq_length", "mm_tokens_per_image")) ??

@@ -1,88 +1,98 @@
 import { InputError, rejectUnknownOptions } from "../errors.ts";
 import type { PanAndScanSettings } from "./pan-and-scan.ts";
+import { isFilter } from "./resample.ts";
 
 /** Height and width in pixels; a number is a square. */
 export type ImageSize = number | { readonly height: number; readonly width: number };
 
-/** What preprocessor_config.json says, under its names; null is the same as nothing. */
-export interface Gemma3ImageProcessorConfig {
-  readonly do_convert_rgb?: boolean | null;
-  readonly do_resize?: boolean | null;
-  readonly size?: ImageSize | null;
-  /** Pillow's number of a filter; 2, bilinear, is the only one here. */
-  readonly resample?: number | null;
-  readonly do_rescale?: boolean | null;
-  readonly rescale_factor?: number | null;
-  readonly do_normalize?: boolean | null;
-  readonly image_mean?: number | readonly number[] | null;
-  readonly image_std?: number | readonly number[] | null;
-  readonly do_pan_and_scan?: boolean | null;
-  readonly pan_and_scan_min_crop_size?: number | null;
-  readonly pan_and_scan_max_num_crops?: number | null;
-  readonly pan_and_scan_min_ratio_to_activate?: number | null;
-}
-
-/** Settings with every default filled in. */
-export interface ImageSettings extends PanAndScanSettings {
+/** Settings that every image processor has, with every default filled in. */
+export interface ImageSettings {
   readonly do_convert_rgb: boolean;
   readonly do_resize: boolean;
   readonly size: { readonly height: number; readonly width: number };
+  /** Pillow's number of a filter: 2 is bilinear, 3 bicubic. */
   readonly resample: number;
   readonly do_rescale: boolean;
   readonly rescale_factor: number;
   readonly do_normalize: boolean;
   readonly image_mean: number | readonly number[];
   readonly image_std: number | readonly number[];
+}
+
+/** Those of Gemma 3's. */
+export interface Gemma3ImageSettings extends ImageSettings, PanAndScanSettings {
   readonly do_pan_and_scan: boolean;
 }
 
-/** HF's class defaults; those of pan-and-scan, where its image processor has none, are Gemma3Processor's. */
-export const DEFAULT_IMAGE_SETTINGS: ImageSettings = {
+/** Settings as preprocessor_config.json has them, under its names; null is the same as nothing. */
+export type ImageProcessorConfig<Settings extends ImageSettings> = {
+  readonly [Name in keyof Settings]?: (Name extends "size" ? ImageSize : Settings[Name]) | null;
+};
+
+export type Gemma3ImageProcessorConfig = ImageProcessorConfig<Gemma3ImageSettings>;
+
+export type SiglipImageProcessorConfig = ImageProcessorConfig<ImageSettings>;
+
+/** HF's class defaults of SigLIP's image processor, which is Gemma 3n's. */
+export const SIGLIP_DEFAULTS: ImageSettings = {
   do_convert_rgb: true,
   do_resize: true,
   size: { height: 224, width: 224 },
-  resample: 2,
+  resample: 3,
   do_rescale: true,
   rescale_factor: 1 / 255,
   do_normalize: true,
   image_mean: [0.5, 0.5, 0.5],
   image_std: [0.5, 0.5, 0.5],
+};
+
+/** HF's class defaults; those of pan-and-scan, where its image processor has none, are Gemma3Processor's. */
+export const GEMMA3_DEFAULTS: Gemma3ImageSettings = {
+  ...SIGLIP_DEFAULTS,
+  resample: 2,
   do_pan_and_scan: false,
   pan_and_scan_min_crop_size: 256,
   pan_and_scan_max_num_crops: 4,
   pan_and_scan_min_ratio_to_activate: 1.2,
 };
 
-/** Names of the settings, in files and as options. */
-export const IMAGE_SETTING_NAMES: readonly string[] = Object.keys(DEFAULT_IMAGE_SETTINGS);
+/** Names of the settings of any image processor, in files and as options. */
+export const IMAGE_SETTING_NAMES: readonly string[] = Object.keys(GEMMA3_DEFAULTS);
 
-const BILINEAR = 2;
+/** Those of SigLIP's. */
+export const SIGLIP_SETTING_NAMES: readonly string[] = Object.keys(SIGLIP_DEFAULTS);
+
 /** A resized image has sides of at most this many pixels; real ones have 896. */
 const MAX_SIDE = 16_384;
 
 /** Settings in place of `base`'s, checked. Throws an InputError for an unknown name or a value that makes no sense. */
-export function imageSettings(
-  config: Gemma3ImageProcessorConfig,
-  base: ImageSettings,
+export function imageSettings<Settings extends ImageSettings>(
+  config: ImageProcessorConfig<Settings>,
+  base: Settings,
   call: string,
-): ImageSettings {
-  rejectUnknownOptions(config, IMAGE_SETTING_NAMES, call);
+): Settings {
+  rejectUnknownOptions(config, Object.keys(base), call);
   const given = Object.entries(config).filter(([, value]) => value !== undefined && value !== null);
-  const settings = { ...base, ...Object.fromEntries(given) } as Record<keyof ImageSettings, unknown>;
+  const settings: Readonly<Record<string, unknown>> = { ...base, ...Object.fromEntries(given) };
   const fail = (name: string, expected: string): never => {
-    const got = JSON.stringify(settings[name as keyof ImageSettings]);
+    const got = JSON.stringify(settings[name]);
     throw new InputError(`${call}: ${name} must be ${expected}, got ${got}`, { option: name });
   };
-  for (const name of FLAGS) if (typeof settings[name] !== "boolean") fail(name, "true or false");
-  for (const name of NUMBERS) if (!isPositive(settings[name])) fail(name, "a number above 0");
-  for (const name of COUNTS) if (!Number.isSafeInteger(settings[name])) fail(name, "a whole number");
-  if (settings.resample !== BILINEAR) fail("resample", "2 (bilinear), the only filter here");
-  if (!isStatistic(settings.image_mean)) fail("image_mean", "a number or a list of one for each channel");
-  if (!isStatistic(settings.image_std) || [settings.image_std].flat().includes(0)) {
-    fail("image_std", "a number or a list of one for each channel, and not 0");
-  }
+  const check = (names: readonly string[], accepts: (value: unknown) => boolean, expected: string): void => {
+    for (const name of names) if (name in base && !accepts(settings[name])) fail(name, expected);
+  };
+  check(FLAGS, (value) => typeof value === "boolean", "true or false");
+  check(NUMBERS, isPositive, "a number above 0");
+  check(COUNTS, Number.isSafeInteger, "a whole number");
+  check(["resample"], isFilter, "2 (bilinear) or 3 (bicubic)");
+  check(["image_mean", "image_std"], isStatistic, "a number or a list of one for each channel");
+  check(
+    ["image_std"],
+    (value) => ![value].flat().includes(0),
+    "a number or a list of one for each channel, and not 0",
+  );
   const size = sizeOf(settings.size) ?? fail("size", `{ height, width } of 1 to ${MAX_SIDE} pixels`);
-  return { ...(settings as unknown as ImageSettings), size };
+  return { ...settings, size } as Settings;
 }
 
 const FLAGS = ["do_convert_rgb", "do_resize", "do_rescale", "do_normalize", "do_pan_and_scan"] as const;

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { resizeBilinear } from "./resample.ts";
+import { resizeImage } from "./resample.ts";
 
 interface Resize {
   readonly height: number;
@@ -10,6 +10,8 @@ interface Resize {
   readonly pixels: string;
   readonly torchvision: string;
   readonly pil: string;
+  readonly torchvision_bicubic: string;
+  readonly pil_bicubic: string;
 }
 
 const fixture = new URL("../../test/fixtures/images/images.json", import.meta.url);
@@ -17,14 +19,19 @@ const { resizes } = JSON.parse(readFileSync(fixture, "utf8")) as { resizes: Resi
 
 const bytes = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, "base64"));
 
-describe("resizeBilinear", () => {
+describe("resizeImage", () => {
   for (const resize of resizes) {
     const { height, width, new_height, new_width } = resize;
     const image = { data: bytes(resize.pixels), width, height, channels: 3 };
     const whole = { left: 0, top: 0, width, height };
     for (const style of ["pil", "torchvision"] as const) {
       it(`${width}x${height} to ${new_width}x${new_height} is bit for bit that of ${style}`, () => {
-        expect(resizeBilinear(image, whole, new_height, new_width, style)).toEqual(bytes(resize[style]));
+        expect(resizeImage(image, whole, [new_height, new_width], 2, style)).toEqual(bytes(resize[style]));
+      });
+
+      it(`so is bicubic ${width}x${height} to ${new_width}x${new_height}`, () => {
+        const got = resizeImage(image, whole, [new_height, new_width], 3, style);
+        expect(got).toEqual(bytes(resize[`${style}_bicubic`]));
       });
     }
   }
@@ -37,7 +44,7 @@ describe("resizeBilinear", () => {
     const second = image.data.slice((4 * width + 4) * 3, (4 * width + 6) * 3);
     const alone = { data: Uint8Array.from([...first, ...second]), width: 2, height: 2, channels: 3 };
     const whole = { left: 0, top: 0, width: 2, height: 2 };
-    expect(resizeBilinear(image, region, 5, 7, "pil")).toEqual(resizeBilinear(alone, whole, 5, 7, "pil"));
-    expect(resizeBilinear(image, region, 2, 2, "pil")).toEqual(alone.data);
+    expect(resizeImage(image, region, [5, 7], 2, "pil")).toEqual(resizeImage(alone, whole, [5, 7], 2, "pil"));
+    expect(resizeImage(image, region, [2, 2], 2, "pil")).toEqual(alone.data);
   });
 });

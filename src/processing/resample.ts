@@ -14,6 +14,32 @@ export interface Region {
   readonly height: number;
 }
 
+/** Pillow's numbers of the filters here. */
+export type ResampleFilter = 2 | 3;
+
+interface Filter {
+  /** Distance from which on a source pixel has no weight, in pixels of the coarser image. */
+  readonly support: number;
+  readonly weight: (distance: number) => number;
+}
+
+const FILTERS: Readonly<Record<ResampleFilter, Filter>> = {
+  2: { support: 1, weight: (x) => Math.max(1 - Math.abs(x), 0) },
+  3: { support: 2, weight: cubic },
+};
+
+/** Whether `value` is the number of a filter here. */
+export function isFilter(value: unknown): value is ResampleFilter {
+  return value === 2 || value === 3;
+}
+
+/** Keys' cubic convolution with a = -0.5, as both libraries take it when they shrink without aliasing. */
+function cubic(x: number): number {
+  const [a, distance] = [-0.5, Math.abs(x)];
+  if (distance < 1) return ((a + 2) * distance - (a + 3)) * distance * distance + 1;
+  return distance < 2 ? (((distance - 5) * distance + 8) * distance - 4) * a : 0;
+}
+
 /** Whose fixed-point arithmetic is repeated bit for bit: Pillow's `resize`, or torchvision's on uint8 tensors. */
 export type ResampleStyle = "pil" | "torchvision";
 
@@ -35,20 +61,19 @@ interface Taps {
 }
 
 /**
- * Bilinear resize with antialiasing of a region of an image, as Pillow and torchvision do it: one axis after the
- * other, each with a triangle filter as wide as the scale, rounded to 8 bits in between. Output:
- * [height, width, channels].
+ * Resize with antialiasing of a region of an image, as Pillow and torchvision do it: one axis after the other, each
+ * with a filter as wide as the scale, rounded to 8 bits in between. Output: [height, width, channels].
  */
-export function resizeBilinear(
+export function resizeImage(
   image: PixelGrid,
   region: Region,
-  height: number,
-  width: number,
+  [height, width]: readonly [height: number, width: number],
+  filter: ResampleFilter,
   style: ResampleStyle,
 ): Uint8Array {
   const { channels } = image;
-  const columns = tapsOf(region.width, width, style);
-  const rows = tapsOf(region.height, height, style);
+  const columns = tapsOf(region.width, width, FILTERS[filter], style);
+  const rows = tapsOf(region.height, height, FILTERS[filter], style);
   const source = cut(image, region);
   if (style === "pil" && rowsFirst(region, height, width)) {
     return resizeColumns(resizeRows(source, region.width * channels, rows), region.width, channels, columns);
@@ -74,21 +99,22 @@ function rowsFirst(region: Region, height: number, width: number): boolean {
   return region.height - height > 2 * Math.max(0, region.width - width);
 }
 
-function tapsOf(from: number, to: number, style: ResampleStyle): Taps {
+function tapsOf(from: number, to: number, filter: Filter, style: ResampleStyle): Taps {
   const scale = from / to;
   const filterScale = Math.max(scale, 1);
-  const stride = Math.ceil(filterScale) * 2 + 1;
+  const support = filter.support * filterScale;
+  const stride = Math.ceil(support) * 2 + 1;
   const starts = new Int32Array(to);
   const counts = new Int32Array(to);
   const exact = new Float64Array(to * stride);
   let largest = 0;
   for (let i = 0; i < to; i++) {
     const center = (i + 0.5) * scale;
-    const start = Math.max(Math.trunc(center - filterScale + 0.5), 0);
-    const count = Math.min(Math.trunc(center + filterScale + 0.5), from) - start;
+    const start = Math.max(Math.trunc(center - support + 0.5), 0);
+    const count = Math.min(Math.trunc(center + support + 0.5), from) - start;
     let total = 0;
     for (let j = 0; j < count; j++) {
-      const weight = Math.max(1 - Math.abs((j + start - center + 0.5) * (1 / filterScale)), 0);
+      const weight = filter.weight((j + start - center + 0.5) * (1 / filterScale));
       exact[i * stride + j] = weight;
       total += weight;
     }
@@ -100,7 +126,9 @@ function tapsOf(from: number, to: number, style: ResampleStyle): Taps {
     counts[i] = count;
   }
   const precision = style === "pil" ? PIL_PRECISION : int16Precision(largest);
-  const weights = Int32Array.from(exact, (weight) => Math.trunc(0.5 + weight * 2 ** precision));
+  const weights = Int32Array.from(exact, (weight) =>
+    Math.trunc(Math.sign(weight) * 0.5 + weight * 2 ** precision),
+  );
   return { starts, counts, weights, stride, precision };
 }
 
@@ -127,7 +155,7 @@ function resizeColumns(data: Uint8Array, from: number, channels: number, taps: T
       for (let c = 0; c < channels; c++) {
         let sum = half;
         for (let j = 0; j < count; j++) sum += data[first + j * channels + c]! * weights[x * stride + j]!;
-        out[written++] = Math.min(sum >> precision, 255);
+        out[written++] = clamp(sum >> precision);
       }
     }
   }
@@ -147,7 +175,11 @@ function resizeRows(data: Uint8Array, rowLength: number, taps: Taps): Uint8Array
       const row = (starts[y]! + j) * rowLength;
       for (let x = 0; x < rowLength; x++) sums[x] = sums[x]! + data[row + x]! * weight;
     }
-    for (let x = 0; x < rowLength; x++) out[y * rowLength + x] = Math.min(sums[x]! >> precision, 255);
+    for (let x = 0; x < rowLength; x++) out[y * rowLength + x] = clamp(sums[x]! >> precision);
   }
   return out;
+}
+
+function clamp(level: number): number {
+  return level < 0 ? 0 : level > 255 ? 255 : level;
 }

@@ -3,7 +3,7 @@
     python tools/oracle/images.py --out test/fixtures/images
 
 images.json has "files" (the RGB pixels of each file as transformers' load_image gives them) and "resizes" (an image,
-and its bilinear resize by Pillow and by torch's antialiased uint8 kernel, which torchvision calls). Pixels are base64
+and its bilinear and bicubic resize by Pillow and by torch's antialiased uint8 kernel, which torchvision calls). Pixels are base64
 of [height, width, 3].
 
 Needs numpy, Pillow 13 and torch 2.13 (a CPU with AVX2).
@@ -78,16 +78,19 @@ def resized(rng, height, width, new_height, new_width):
     if height % 2:
         levels = np.where(levels > 127, 255, 0).astype(np.uint8)
     planes = torch.from_numpy(np.ascontiguousarray(levels.transpose(2, 0, 1)))[None]
-    by_torch = F.interpolate(planes, size=(new_height, new_width), mode="bilinear", antialias=True)[0]
-    by_pillow = Image.fromarray(levels).resize((new_width, new_height), Image.Resampling.BILINEAR)
+    sizes = {}
+    for name, mode, filter in [("", "bilinear", Image.Resampling.BILINEAR), ("_bicubic", "bicubic", Image.Resampling.BICUBIC)]:
+        by_torch = F.interpolate(planes, size=(new_height, new_width), mode=mode, antialias=True)[0]
+        by_pillow = Image.fromarray(levels).resize((new_width, new_height), filter)
+        sizes[f"torchvision{name}"] = pixels(by_torch.permute(1, 2, 0).numpy())
+        sizes[f"pil{name}"] = pixels(np.array(by_pillow))
     return {
         "height": height,
         "width": width,
         "new_height": new_height,
         "new_width": new_width,
         "pixels": pixels(levels),
-        "torchvision": pixels(by_torch.permute(1, 2, 0).numpy()),
-        "pil": pixels(np.array(by_pillow)),
+        **sizes,
     }
 
 
