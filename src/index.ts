@@ -87,6 +87,7 @@ export * from "./generation/public.ts";
 export { GemmaConfig } from "./models/gemma/config.ts";
 export { Gemma3TextConfig } from "./models/gemma3/config.ts";
 export { Gemma3Config } from "./models/gemma3/multimodal-config.ts";
+export { Gemma3nAudioConfig } from "./models/gemma3n/audio-config.ts";
 export { Gemma3nTextConfig } from "./models/gemma3n/config.ts";
 export { Gemma3nVisionConfig } from "./models/gemma3n/vision-config.ts";
 export { SiglipVisionConfig } from "./models/siglip/config.ts";

@@ -32,6 +32,12 @@ export function atLeast(x: Value, least: number): Value {
   return elementwise("Max", x, x.graph.constant("float32", [least], []));
 }
 
+/** x within -bound … bound. */
+export function clip(x: Value, bound: number): Value {
+  const limit = (value: number): Value => x.graph.constant("float32", [value], []);
+  return x.graph.emit("Clip", [x, limit(-bound), limit(bound)], [x])[0]!;
+}
+
 export function sqrt(x: Value): Value {
   return x.graph.emit("Sqrt", [x], [x])[0]!;
 }

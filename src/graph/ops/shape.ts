@@ -54,10 +54,10 @@ export function padLast(x: Value, size: number): Value {
   return graph.emit("Pad", [x, graph.constant("int64", pads)], [output])[0]!;
 }
 
-/** Rows of `table` [rows, ..] by integer `indices`: [..indices, ..]. */
-export function gather(table: Value, indices: Value): Value {
-  const output = { dtype: table.dtype, shape: [...indices.shape, ...table.shape.slice(1)] };
-  return table.graph.emit("Gather", [table, indices], [output], { axis: 0 })[0]!;
+/** Rows of `table` [rows, ..] by integer `indices`: [..indices, ..]; or what lies along another axis. */
+export function gather(table: Value, indices: Value, axis = 0): Value {
+  const shape = [...table.shape.slice(0, axis), ...indices.shape, ...table.shape.slice(axis + 1)];
+  return table.graph.emit("Gather", [table, indices], [{ dtype: table.dtype, shape }], { axis })[0]!;
 }
 
 /** Rows of a block-quantised table [rows, K], decoded to float32: [..indices, K]. Codes and scales as in MatMulNBits. */
