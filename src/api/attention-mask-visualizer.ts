@@ -8,6 +8,7 @@ import type { PreTrainedTokenizer } from "../processing/tokenizer.ts";
 import { Tensor } from "../tensor.ts";
 import { AttentionMaskPicture } from "./attention-mask-picture.ts";
 import { idRows } from "./inputs.ts";
+import { IMAGE_TYPE, runsOf } from "./media.ts";
 import { ModelFiles } from "./model-files.ts";
 import { checkPretrainedOptions, type PretrainedOptions } from "./options.ts";
 import { AutoTokenizer } from "./tokenizers.ts";
@@ -37,6 +38,8 @@ export interface MaskInputs {
   readonly input_ids: IdsInput;
   /** 1 at tokens, 0 at padding. Default: no padding. */
   readonly attention_mask?: IdsInput | undefined;
+  /** 1 at the tokens of an image, which see each other in both directions. Default: text alone. */
+  readonly token_type_ids?: IdsInput | undefined;
 }
 
 /** Masks [batch, query, key]: 1 where a query sees a key. */
@@ -44,6 +47,8 @@ export interface AttentionMasks {
   readonly full_attention: Tensor;
   /** Of sliding layers; absent where the model has no window. */
   readonly sliding_attention?: Tensor;
+  /** int64 [batch, length]: the number of the image that a token belongs to, -1 at text; where token_type_ids were given. */
+  readonly block_sequence_ids?: Tensor;
 }
 
 type VisualizerCall = (text: string, display?: VisualizerDisplay) => Promise<AttentionMaskPicture>;
@@ -87,7 +92,7 @@ export class AttentionMaskVisualizer extends Callable<VisualizerCall> {
 
   /** The masks that the model's layers use for a batch. What rows hold at queries that are padding is of no use. */
   async masks(inputs: MaskInputs): Promise<AttentionMasks> {
-    rejectUnknownOptions(inputs, ["input_ids", "attention_mask"], "AttentionMaskVisualizer.masks");
+    rejectUnknownOptions(inputs, MASK_INPUTS, "AttentionMaskVisualizer.masks");
     const ids = idRows(inputs.input_ids, "input_ids");
     const length = ids[0]!.length;
     checkLength(length);
@@ -101,16 +106,26 @@ export class AttentionMaskVisualizer extends Callable<VisualizerCall> {
         { option: "attention_mask" },
       );
     }
+    const blocks = inputs.token_type_ids && imageBlocks(inputs.token_type_ids, ids);
     const { window, bidirectional } = await this.#loadConfig();
     const masks = (reach: number | null): Tensor => {
       const data = new Uint8Array(rows.length * length * length);
       for (const [r, keys] of rows.entries())
-        data.set(attentionMask({ keys, window: reach, bidirectional }), r * length * length);
+        data.set(
+          attentionMask({ keys, window: reach, bidirectional, blocks: blocks?.[r] }),
+          r * length * length,
+        );
       return new Tensor("bool", data, [rows.length, length, length]);
     };
     return {
       full_attention: masks(null),
       ...(window === null ? {} : { sliding_attention: masks(window) }),
+      ...(blocks && {
+        block_sequence_ids: new Tensor("int64", BigInt64Array.from(blocks.flat(), BigInt), [
+          rows.length,
+          length,
+        ]),
+      }),
     };
   }
 
@@ -132,6 +147,20 @@ export class AttentionMaskVisualizer extends Callable<VisualizerCall> {
     );
     return this.#tokenizer;
   }
+}
+
+const MASK_INPUTS: readonly (keyof MaskInputs)[] = ["input_ids", "attention_mask", "token_type_ids"];
+
+/** For each token the number of its image, -1 at text. */
+function imageBlocks(token_type_ids: IdsInput, ids: readonly (readonly number[])[]): number[][] {
+  const types = idRows(token_type_ids, "token_type_ids");
+  if (types.length !== ids.length || types[0]!.length !== ids[0]!.length) {
+    throw new InputError(
+      `token_type_ids: [${types.length}, ${types[0]!.length}] where input_ids are [${ids.length}, ${ids[0]!.length}]`,
+      { option: "token_type_ids" },
+    );
+  }
+  return types.map((row) => runsOf(row, (type) => type === IMAGE_TYPE));
 }
 
 async function readConfig(id: string, options: PretrainedOptions): Promise<AttentionConfig> {

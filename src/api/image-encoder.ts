@@ -10,6 +10,7 @@ import {
   type Features,
   type FoundMedia,
   fillPlaceholders,
+  IMAGE_TYPE,
   type MediaInputs,
   type MediaReader,
   type MediaRows,
@@ -25,9 +26,6 @@ export interface ImageFeaturesOutput {
   /** float32 [images, mm_tokens_per_image, hidden_size]: the vectors that take the places of `<image_soft_token>`. */
   readonly pooler_output: Tensor;
 }
-
-/** The type of an image's tokens in `token_type_ids`. */
-const IMAGE_TYPE = 1;
 
 /** Reads images for Gemma 3: SigLIP and the projector, whose weights are loaded with the first image. */
 export class Gemma3Images implements MediaReader {

@@ -150,6 +150,9 @@ async function spanVectors(
   return vectors;
 }
 
+/** The type of an image's tokens in `token_type_ids`. */
+export const IMAGE_TYPE = 1;
+
 /** Numbers the runs of tokens for which `inBlock` holds; -1 at others. */
 export function runsOf<T>(row: readonly T[], inBlock: (value: T) => boolean): number[] {
   let block = -1;

@@ -4,7 +4,7 @@ import { ConfigError } from "../errors.ts";
 import type { JsonObject } from "../models/config-reader.ts";
 import { GemmaConfig } from "../models/gemma/config.ts";
 import { GemmaTextModule } from "../models/gemma/text.ts";
-import { Gemma3TextConfig } from "../models/gemma3/config.ts";
+import { type Gemma3TextConfig, gemma3TextConfig } from "../models/gemma3/config.ts";
 import { Gemma3Config } from "../models/gemma3/multimodal-config.ts";
 import { Gemma3ImageEncoder } from "../models/gemma3/projector.ts";
 import { Gemma3TextModule } from "../models/gemma3/text.ts";
@@ -54,7 +54,8 @@ export const GEMMA: TextFamily<GemmaConfig> = {
 
 export const GEMMA3_TEXT: TextFamily<Gemma3TextConfig> = {
   model_type: "gemma3_text",
-  config: (json) => (json instanceof Gemma3TextConfig ? json : new Gemma3TextConfig(json)),
+  wider_type: "gemma3",
+  config: gemma3TextConfig,
   text: (config) => new Gemma3TextModule(config),
 };
 

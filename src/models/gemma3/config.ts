@@ -1,5 +1,5 @@
 import { windowInUse } from "../../attention-masks.ts";
-import { ConfigReader, type JsonObject } from "../config-reader.ts";
+import { ConfigReader, isJsonObject, type JsonObject } from "../config-reader.ts";
 import type { LayerType } from "../decoder-inputs.ts";
 import { readLayerTypes } from "../layer-types.ts";
 import { type RopeParameters, readLocalGlobalRope } from "../rope-config.ts";
@@ -59,4 +59,13 @@ export class Gemma3TextConfig extends TextConfig {
   ropeOf(kind: LayerType): RopeParameters {
     return this.rope_parameters[kind];
   }
+}
+
+/** From config.json's contents; of a model with images the part about text. An instance stays what it is. */
+export function gemma3TextConfig(json: JsonObject | Gemma3TextConfig): Gemma3TextConfig {
+  if (json instanceof Gemma3TextConfig) return json;
+  const { model_type, text_config } = json;
+  if (model_type !== "gemma3") return new Gemma3TextConfig(json);
+  if (text_config instanceof Gemma3TextConfig) return text_config;
+  return new Gemma3TextConfig(isJsonObject(text_config) ? text_config : {}, "text_config");
 }

@@ -21,8 +21,6 @@ export const visualizeAttentionMask: Call = async (context) => {
 
 /** The masks of a batch by kind of layer. */
 export const attentionMasks: Call = async (context) => {
-  const { test } = context;
-  if ("token_type_ids" in test.inputs) throw new NotYet("no way to ask for masks with images");
   const visualizer = construct(context.api, "AttentionMaskVisualizer", context.checkpoint);
   const result = await method(visualizer, "masks", "AttentionMaskVisualizer")(context.inputs());
   const kinds = Object.entries(result as Record<string, unknown>);
