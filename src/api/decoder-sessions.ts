@@ -3,7 +3,7 @@ import type { DecoderModel } from "../generation/decoder-model.ts";
 import type { RopeSpec } from "../generation/rope-tables.ts";
 import { Graph } from "../graph/graph.ts";
 import { serializeOnnx } from "../graph/onnx/serialize.ts";
-import type { WeightSource } from "../graph/weights.ts";
+import { staysOnDisk, type WeightSource } from "../graph/weights.ts";
 import type { GraphVariant } from "../graph-variant.ts";
 import type { LayerCacheSpec } from "../models/decoder-inputs.ts";
 import type { HeadedModule, TextModule } from "../models/heads.ts";
@@ -203,7 +203,9 @@ const MIN_PREPARED_BYTES = 32 * 2 ** 20;
 
 function quantisedBytes(weights: WeightSource): number {
   return [...weights.values()].reduce(
-    (sum, weight) => sum + (weight.kind === "nbits" ? weight.codes.length + weight.scales.length : 0),
+    (sum, weight) =>
+      sum +
+      (weight.kind === "nbits" && !staysOnDisk(weight) ? weight.codes.length + weight.scales.length : 0),
     0,
   );
 }

@@ -19,6 +19,8 @@ const FIXTURES = resolve(import.meta.dirname, "../../test/fixtures");
 const SETS = [
   ["outputs-gemma3.json", "golden-h12/gemma3_text/model"],
   ["outputs-gemma.json", "gemma-tiny"],
+  ["outputs-gemma3n-odd.json", "gemma3n/odd"],
+  ["outputs-gemma3n-unshared.json", "gemma3n/unshared"],
 ] as const;
 
 describe.each(SETS)("%s", (file, checkpoint) => {
@@ -74,7 +76,9 @@ describe.each(SETS)("%s", (file, checkpoint) => {
     await check("attentions_cached", { past_key_values: past_key_values! });
   });
 
-  it("takes vectors in place of ids", async () => {
+  // Gemma 3n takes ids beside vectors and gives other hidden states: gemma3n.test.ts.
+  const gemma3n = checkpoint.startsWith("gemma3n");
+  it.skipIf(gemma3n)("takes vectors in place of ids", async () => {
     const { input_ids } = cases.vectors!.inputs as Record<string, number[][]>;
     const inputs_embeds = await model.get_input_embeddings()(input_ids!);
     const output = await model({ inputs_embeds, use_cache: false });
@@ -93,7 +97,7 @@ describe.each(SETS)("%s", (file, checkpoint) => {
     await expect(model({ inputs_embeds: inputs_embeds.at(0)! })).rejects.toThrow("inputs_embeds: expected");
   });
 
-  it("generates from vectors, with ids beside them or the new tokens alone", async () => {
+  it.skipIf(gemma3n)("generates from vectors, with ids beside them or the new tokens alone", async () => {
     const { input_ids } = cases.vectors!.inputs as Record<string, number[][]>;
     const rows = [input_ids![0]!, input_ids![1]!.map((id, i) => (i < 3 ? 0 : id))];
     const mask = rows.map((row, r) => row.map((_, i) => (r === 1 && i < 3 ? 0 : 1)));
@@ -138,7 +142,7 @@ describe.each(SETS)("%s", (file, checkpoint) => {
     }
   });
 
-  it("gives the text model under the head", async () => {
+  it.skipIf(gemma3n)("gives the text model under the head", async () => {
     const { input_ids } = cases.vectors!.inputs as Record<string, number[][]>;
     const base = await model.model({ input_ids: input_ids!, output_hidden_states: true });
     const whole = await model({ input_ids: input_ids!, output_hidden_states: true });

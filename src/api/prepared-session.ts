@@ -13,7 +13,7 @@ import { appendPrepared, type Stretch } from "../checkpoints/pack-append.ts";
 import { replaceFile, writeAll } from "../checkpoints/write-safetensors.ts";
 import { GraphError, HubError } from "../errors.ts";
 import type { Initializer } from "../graph/graph.ts";
-import { type ExternalEntries, mapExternalData } from "../graph/onnx/external-data.ts";
+import { type ExternalEntries, mapExternalData, mapExternalTensors } from "../graph/onnx/external-data.ts";
 import { relativeLocation } from "../graph/onnx/serialize.ts";
 import type { Engine, Session, SessionOptions } from "../runtime/session.ts";
 
@@ -118,6 +118,7 @@ async function prepare(
     const config = { ...options.config, ...SAVE };
     const session = await engine.createSession({
       ...options,
+      model: shortenTables(options.model, source),
       optimizedModelPath: join(temporary, SAVED_MODEL),
       config,
     });
@@ -147,6 +148,26 @@ async function move(
   await replaceFile(file, (handle) => writeAll(handle, result));
 }
 
+/** Bytes from which on the engine saves a constant outside the graph, and some more. */
+const SAVED_OUTSIDE = 8192;
+
+/**
+ * The graph with only the first rows of the tables that stay on disk: the engine would copy them whole, through its
+ * memory, to save a graph that refers to the originals in the end.
+ */
+function shortenTables(model: Uint8Array, { initializers }: PreparedSource): Uint8Array {
+  return mapExternalTensors(model, (name, { entries, dims }) => {
+    if (initializers.get(name)?.byRow !== true) return { entries, dims };
+    const [rows, ...rest] = dims as [number, ...number[]];
+    const rowBytes = byteCount(entries, "length") / rows;
+    const kept = Math.min(rows, Math.ceil(SAVED_OUTSIDE / rowBytes));
+    return {
+      entries: new Map(entries).set("length", String(kept * rowBytes)),
+      dims: [kept, ...rest],
+    };
+  });
+}
+
 /** `place` says where a stretch of the saved data lies in the pack. */
 function relocate(
   model: Uint8Array,
@@ -154,9 +175,10 @@ function relocate(
   folder: string,
   place: (stretch: Stretch) => number,
 ): Uint8Array {
-  return mapExternalData(model, (name, entries) => {
+  return mapExternalTensors(model, (name, { entries, dims }) => {
     const moved = new Map(entries);
-    const data = source.initializers.get(name)?.data;
+    const original = source.initializers.get(name);
+    const data = original?.data;
     if (data === undefined || data instanceof Uint8Array) {
       // A constant that was inside the graph, or that the engine made.
       const [offset, length] = [byteCount(entries, "offset"), byteCount(entries, "length")];
@@ -164,11 +186,14 @@ function relocate(
         .set("location", relativeLocation(source.pack, folder))
         .set("offset", String(place({ offset, length })));
     } else {
-      moved.set("location", relativeLocation(data.file, folder)).set("offset", String(data.offset));
+      moved
+        .set("location", relativeLocation(data.file, folder))
+        .set("offset", String(data.offset))
+        .set("length", String(data.length));
     }
     for (const [key, value] of entries)
       if (key.startsWith("prepacked_")) moved.set(key, moveBlobs(value, place));
-    return moved;
+    return { entries: moved, dims: original?.byRow === true ? original.shape : dims };
   });
 }
 

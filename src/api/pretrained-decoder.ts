@@ -48,6 +48,8 @@ const FORWARD_INPUTS: readonly (keyof DecoderForwardInputs)[] = [
 export interface ModelMemory {
   /** Weights by way of storage, e.g. { "q8 (block 32)": 288276480 }. */
   readonly weights: Readonly<Record<string, number>>;
+  /** Tables that stay in their file, of which single rows are read (Gemma 3n's per-layer embeddings). */
+  readonly on_disk: Readonly<Record<string, number>>;
   /** Keys and values of one position more, in a context longer than every window. */
   readonly cache_bytes_per_token: number;
   /** Parts that are loaded when they are first needed: bytes of their tensors in the checkpoint. */
@@ -76,6 +78,7 @@ export class TextModelCore<Config extends ModelConfig> {
   readonly source: string;
   readonly generation_config: JsonObject | undefined;
   readonly weightBytes: ReadonlyMap<string, number>;
+  readonly diskBytes: ReadonlyMap<string, number>;
   readonly logits_size: number;
   readonly adapters: Adapters;
   /** Reads an adapter that is to run beside the weights. */
@@ -93,6 +96,7 @@ export class TextModelCore<Config extends ModelConfig> {
     this.source = loaded.source;
     this.generation_config = loaded.generation_config;
     this.weightBytes = weights.bytesByStorage;
+    this.diskBytes = weights.bytesOnDisk;
     this.logits_size = logits_size;
     const layers = adaptableLayers(module);
     this.adapters = new Adapters(layers);
@@ -237,6 +241,7 @@ export abstract class PretrainedDecoder<Config extends ModelConfig, Output> exte
     );
     return {
       weights: Object.fromEntries(this.core.weightBytes),
+      on_disk: Object.fromEntries(this.core.diskBytes),
       cache_bytes_per_token: perToken,
       ...(parts.length > 0 && { parts: Object.fromEntries(parts) }),
     };

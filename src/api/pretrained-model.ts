@@ -129,6 +129,7 @@ export function weightRequest(
     sensitive: new Set(
       modules.flatMap(([path, part]) => (part.sensitive ? [...namedParameters(part, path).keys()] : [])),
     ),
+    byRow: new Set([...parameters].flatMap(([key, { byRow }]) => (byRow ? [key] : []))),
     plain: new Set([...parameters].flatMap(([key, { plain }]) => (plain ? [key] : []))),
     dtype: options.dtype,
     tablesDtype: options.tablesDtype,

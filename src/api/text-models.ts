@@ -11,8 +11,8 @@ import { Gemma3TextModule } from "../models/gemma3/text.ts";
 import { type Gemma3nTextConfig, gemma3nTextConfig } from "../models/gemma3n/config.ts";
 import { Gemma3nTextModule } from "../models/gemma3n/text.ts";
 import { CausalLMModule, ClassificationModule, HeadedModule, type TextModule } from "../models/heads.ts";
-import type { ModelConfig } from "../models/text-config.ts";
-import type { Module } from "../nn/module.ts";
+import type { ModelConfig, TextConfig } from "../models/text-config.ts";
+import { type Module, namedParameters } from "../nn/module.ts";
 import { EncoderPart } from "./encoder-part.ts";
 import { Gemma3Images } from "./image-encoder.ts";
 import type { MediaReader } from "./media.ts";
@@ -77,6 +77,15 @@ export const GEMMA3: TextFamily<Gemma3Config> = {
       new Gemma3Images(config, encoders.get("vision_encoder") as EncoderPart<Gemma3ImageEncoder>, embed),
   },
 };
+
+const TEXT_FAMILIES: readonly TextFamily<TextConfig>[] = [GEMMA, GEMMA3_TEXT, GEMMA3N_TEXT];
+
+/** Keys, below those of the text model, of tables that stay in their file and are read by row. */
+export function keysOnDisk(config: TextConfig): string[] {
+  const family = TEXT_FAMILIES.find(({ model_type }) => model_type === config.model_type);
+  const parameters = family === undefined ? [] : namedParameters(family.text(config));
+  return [...parameters].flatMap(([key, { byRow }]) => (byRow ? [key] : []));
+}
 
 /** What stands on a text model. */
 export interface Head {

@@ -1,12 +1,15 @@
 import { dirname, parse, sep } from "node:path";
-import { fileRanges, type WeightSource } from "../graph/weights.ts";
+import { fileRanges, staysOnDisk, type WeightSource } from "../graph/weights.ts";
 
 /**
  * Casts of weights that are stored in half precision must not be folded: the folded constants would hold the whole
  * model as float32 in memory, which is what half-precision storage is to avoid.
  */
 export function sessionConfig(weights: WeightSource): Record<string, string> {
-  const half = [...weights.values()].some((weight) => weight.kind === "float" && weight.dtype !== "float32");
+  // Of a table that is looked up only the rows are cast.
+  const half = [...weights.values()].some(
+    (weight) => weight.kind === "float" && weight.dtype !== "float32" && !staysOnDisk(weight),
+  );
   return half ? { "optimization.disable_specified_optimizers": "ConstantFolding" } : {};
 }
 

@@ -101,6 +101,7 @@ describe("a matrix that bitsandbytes saved", () => {
       plain: none,
       dtype: "auto" as const,
       tablesDtype: "auto" as const,
+      byRow: none,
     };
     const { weights, pack, bytesByStorage } = await loadWeights(checkpoint, request, { folder });
     const weight = weights.get("w") as Bnb4Weight;

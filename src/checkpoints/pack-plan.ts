@@ -30,6 +30,8 @@ export interface WeightRequest {
   readonly groups: readonly (readonly string[])[];
   /** Keys of embedding tables: read by row, often shared with the output layer. */
   readonly tables: ReadonlySet<string>;
+  /** Keys of tables that are only looked up: plain numbers stay where they lie, in their own precision. */
+  readonly byRow: ReadonlySet<string>;
   /** Keys of layers that "q4" keeps in 8 bits. */
   readonly sensitive: ReadonlySet<string>;
   /** Keys of weights that are never quantised: convolutions, tables that are added whole. */
@@ -55,6 +57,8 @@ export interface PlannedWeight {
   readonly shape: readonly number[];
   readonly slice: TensorSlice;
   readonly target: Target;
+  /** Only single rows are read. */
+  readonly byRow: boolean;
 }
 
 const Q8: NBitsLayout = { bits: 8, block_size: 32 };
@@ -80,7 +84,8 @@ export function planWeights(checkpoint: Checkpoint, request: WeightRequest): Pla
       const found = `[${slice.shape.join(", ")}], the configuration asks for [${shape.join(", ")}]`;
       throw new CheckpointError(`its shape is ${found}`, { file: slice.file, tensor: key });
     }
-    planned.set(key, { key, shape, slice, target: chooseTarget(slice, shape, request) });
+    const target = chooseTarget(slice, shape, request);
+    planned.set(key, { key, shape, slice, target, byRow: request.byRow.has(key) });
   }
   for (const group of request.groups) harmonise(group, planned);
   return [...planned.values()];
@@ -88,9 +93,10 @@ export function planWeights(checkpoint: Checkpoint, request: WeightRequest): Pla
 
 function chooseTarget(slice: TensorSlice, shape: readonly number[], request: WeightRequest): Target {
   if (shape.length < 2) return { kind: "inline" };
-  if (request.plain.has(slice.name)) return asFloat(slice, STORAGE[request.dtype] ?? "float32");
+  if (request.byRow.has(slice.name)) return asStored(slice, shape);
   const form = linearForm(slice, shape, request);
   if (form !== undefined) return { kind: "linear", form };
+  if (request.plain.has(slice.name)) return asFloat(slice, STORAGE[request.dtype] ?? "float32");
   const table = request.tables.has(slice.name);
   const dtype = table ? request.tablesDtype : request.dtype;
   if (dtype === "auto") return keepPrecision(slice, shape, table);
@@ -145,6 +151,12 @@ export function formName(form: LinearTarget): string {
 function keepPrecision(slice: TensorSlice, shape: readonly number[], table: boolean): Target {
   const layout = layoutOf(slice.computed?.from ?? slice.dtype);
   return layout === undefined ? asFloat(slice, "float32") : quantised(layout, shape, table);
+}
+
+/** Rows are read one by one, so that nothing is gained by other numbers than the file's. */
+function asStored(slice: TensorSlice, shape: readonly number[]): Target {
+  const dtype = FLOATS[slice.computed?.from ?? slice.dtype];
+  return dtype === undefined ? keepPrecision(slice, shape, true) : asFloat(slice, dtype);
 }
 
 function asFloat(slice: TensorSlice, dtype: FloatDtype): Target {

@@ -25,6 +25,7 @@ function request(dtype: StorageDtype): WeightRequest {
     groups: [["q", "k"]],
     tables: new Set(["table"]),
     sensitive: new Set<string>(),
+    byRow: new Set(),
     plain: new Set<string>(),
     dtype,
     tablesDtype: dtype,

@@ -37,8 +37,10 @@ export interface LoadedWeights {
   readonly weights: WeightSource;
   /** The pack's file, or undefined where the checkpoint is used as it lies. */
   readonly pack: string | undefined;
-  /** Bytes by way of storage ("q8b32", "float32", …), for reports. */
+  /** Bytes by way of storage ("q8b32", "float32", …), for reports; without those that stay on disk. */
   readonly bytesByStorage: ReadonlyMap<string, number>;
+  /** The same of tables that stay in their file and are read by row. */
+  readonly bytesOnDisk: ReadonlyMap<string, number>;
 }
 
 /** Finds every weight that `request` asks for, converting those that the engine can't use where they lie. */
@@ -54,7 +56,18 @@ export async function loadWeights(
   const inline = await readInline(pack?.checkpoint ?? checkpoint, plan);
   for (const weight of plan) weights.set(weight.key, locate(weight, inline, pack?.checkpoint));
   await pack?.checkpoint.close();
-  return { weights, pack: pack?.path, bytesByStorage: countBytes(plan, weights) };
+  return {
+    weights,
+    pack: pack?.path,
+    bytesByStorage: countBytes(
+      plan.filter(({ byRow }) => !byRow),
+      weights,
+    ),
+    bytesOnDisk: countBytes(
+      plan.filter(({ byRow }) => byRow),
+      weights,
+    ),
+  };
 }
 
 async function findOrWritePack(
@@ -116,11 +129,12 @@ function locate(
   inline: ReadonlyMap<string, InlineWeight>,
   pack: Checkpoint | undefined,
 ): Weight {
-  const { key, shape, slice, target } = weight;
+  const { key, shape, slice, target, byRow } = weight;
   if (target.kind === "inline") return inline.get(key)!;
-  if (target.kind === "direct") return { kind: "float", dtype: target.dtype, shape, range: rangeOf(slice) };
-  if (target.kind === "float")
-    return { kind: "float", dtype: target.dtype, shape, range: rangeOf(packed(pack, key)) };
+  if (target.kind === "direct" || target.kind === "float") {
+    const range = rangeOf(target.kind === "direct" ? slice : packed(pack, key));
+    return { kind: "float", dtype: target.dtype, shape, range, byRow };
+  }
   if (target.kind === "linear") return locateLinear(key, shape as [number, number], target.form, pack);
   const { bits, block_size } = target;
   const [codes, scales] = [rangeOf(packed(pack, `${key}#codes`)), rangeOf(packed(pack, `${key}#scales`))];
@@ -131,7 +145,7 @@ function locate(
       tensor: key,
     });
   }
-  return { kind: "nbits", bits, block_size, shape, codes, scales };
+  return { kind: "nbits", bits, block_size, shape, codes, scales, byRow };
 }
 
 function locateLinear(

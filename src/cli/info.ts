@@ -1,9 +1,10 @@
 import { stat } from "node:fs/promises";
 import { configOf } from "../api/auto.ts";
 import { ModelFiles } from "../api/model-files.ts";
-import { encoderBytes } from "../api/text-models.ts";
+import { encoderBytes, keysOnDisk } from "../api/text-models.ts";
 import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import { KeyValueCache } from "../generation/kv-cache.ts";
+import type { JsonObject } from "../models/config-reader.ts";
 import { layerCaches, type ModelConfig } from "../models/text-config.ts";
 import { type ModelFlags, pretrainedOptions } from "./model-flags.ts";
 import { progressBar } from "./progress.ts";
@@ -20,41 +21,58 @@ export async function info(model: string, flags: ModelFlags & { readonly json?: 
   }).finally(bar.clear);
   try {
     const checkpoint = await files.checkpoint();
-    const config = configOf(await files.config(), model);
-    const facts = await describe(checkpoint, config, files.resolved.description);
+    const json = await files.config();
+    const facts = await describe(checkpoint, configIn(json, model), json, files.resolved.description);
     process.stdout.write(flags.json === true ? `${JSON.stringify(facts, null, 2)}\n` : table(facts));
   } finally {
     await files.close();
   }
 }
 
+/** Of Gemma 3n's configurations with towers only the text model's part is known. */
+function configIn(json: JsonObject, id: string): ModelConfig {
+  const part = json.model_type === "gemma3n" ? (json.text_config as JsonObject) : json;
+  return configOf(part, id);
+}
+
 type Facts = Readonly<Record<string, string | number | Readonly<Record<string, number>>>>;
 
-async function describe(checkpoint: Checkpoint, model: ModelConfig, source: string): Promise<Facts> {
+async function describe(
+  checkpoint: Checkpoint,
+  model: ModelConfig,
+  json: JsonObject,
+  source: string,
+): Promise<Facts> {
+  const config = model.get_text_config();
   const dtypes: Record<string, number> = {};
   let parameters = 0;
-  for (const { shape, dtype, length } of checkpoint.tensors.values()) {
+  let onDisk = 0;
+  const rowTables = keysOnDisk(config);
+  for (const { name, shape, dtype, length } of checkpoint.tensors.values()) {
+    if (rowTables.some((key) => name === key || name.endsWith(`.${key}`))) onDisk += length;
     parameters += shape.reduce((product, dim) => product * dim, 1);
     dtypes[dtype] = (dtypes[dtype] ?? 0) + length;
   }
   const fileSizes = await Promise.all(checkpoint.files.map(async (file) => (await stat(file)).size));
-  const config = model.get_text_config();
   const encoders = encoderBytes(model, checkpoint);
+  const total = fileSizes.reduce((sum, size) => sum + size, 0);
   const layers = layerCaches(config);
   const full = layers.filter((layer) => layer.window === null);
   const sliding = layers.find((layer) => layer.window !== null);
   const cache = (positions: number): number => KeyValueCache.bytes(layers, 1, positions);
   return {
     source,
-    architecture: model.architectures[0] ?? model.model_type,
-    model_type: model.model_type,
+    architecture: (json.architectures as readonly string[] | undefined)?.[0] ?? config.model_type,
+    model_type: String(json.model_type ?? config.model_type),
     format: checkpoint.format,
     files: checkpoint.files.length,
-    bytes: fileSizes.reduce((sum, size) => sum + size, 0),
+    bytes: total,
+    ...(onDisk === 0 ? {} : { resident_bytes: total - onDisk, on_disk_bytes: onDisk }),
     parameters,
     bytes_by_dtype: dtypes,
     ...(Object.keys(encoders).length > 0 && { encoder_bytes: encoders }),
     layers: config.num_hidden_layers,
+    ...(layers.length === config.num_hidden_layers ? {} : { layers_with_cache: layers.length }),
     full_attention_layers: full.length,
     ...(sliding === undefined ? {} : { sliding_window: sliding.window! }),
     hidden_size: config.hidden_size,
@@ -76,6 +94,8 @@ function sizes(intermediate_size: number | readonly number[]): number | string {
   return different.length === 1 ? different[0]! : different.join(", ");
 }
 
+const BYTES: readonly string[] = ["bytes", "resident_bytes", "on_disk_bytes"];
+
 function table(facts: Facts): string {
   const lines = Object.entries(facts).map(([name, value]) => {
     const text =
@@ -83,7 +103,7 @@ function table(facts: Facts): string {
         ? Object.entries(value)
             .map(([key, bytes]) => `${key}: ${(bytes / 1e6).toFixed(1)} MB`)
             .join(", ")
-        : name === "bytes"
+        : BYTES.includes(name)
           ? `${(Number(value) / 1e6).toFixed(1)} MB`
           : typeof value === "number"
             ? value.toLocaleString("en-US")

@@ -54,6 +54,8 @@ export interface Initializer {
   readonly dtype: DType;
   readonly shape: readonly number[];
   readonly data: Uint8Array | FileRange;
+  /** Only single rows are ever read. */
+  readonly byRow: boolean;
 }
 
 export interface TypedName {
@@ -144,8 +146,14 @@ export class Graph {
   }
 
   /** A constant tensor; equal names (with equal contents, by the caller's word) are kept once. */
-  initializer(name: string, dtype: DType, shape: readonly number[], data: Uint8Array | FileRange): Value {
-    if (!this.initializers.has(name)) this.initializers.set(name, { name, dtype, shape, data });
+  initializer(
+    name: string,
+    dtype: DType,
+    shape: readonly number[],
+    data: Uint8Array | FileRange,
+    byRow = false,
+  ): Value {
+    if (!this.initializers.has(name)) this.initializers.set(name, { name, dtype, shape, data, byRow });
     return new Value(this, name, dtype, shape);
   }
 

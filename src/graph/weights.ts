@@ -10,8 +10,13 @@ export interface FileRange {
 
 export type FloatDtype = "float32" | "float16" | "bfloat16";
 
+/** A table of which only single rows are read stays on disk: nothing may copy or re-lay it. */
+interface OnDisk {
+  readonly byRow?: boolean;
+}
+
 /** Plain numbers, row-major; a linear layer is [out_features, in_features] as in PyTorch. */
-export interface FloatWeight {
+export interface FloatWeight extends OnDisk {
   readonly kind: "float";
   readonly dtype: FloatDtype;
   readonly shape: readonly number[];
@@ -22,7 +27,7 @@ export interface FloatWeight {
  * com.microsoft.MatMulNBits' layout, symmetric: codes [N, K/block, block*bits/8] uint8, scales [N, K/block] float32.
  * With `zeros`, of the scales' shape, a number is added to each element of a block: such weights multiply in float32.
  */
-export interface NBitsWeight {
+export interface NBitsWeight extends OnDisk {
   readonly kind: "nbits";
   readonly bits: 4 | 8;
   readonly block_size: number;
@@ -71,4 +76,9 @@ export function fileRanges(weight: Weight): FileRange[] {
     case "nbits":
       return [weight.codes, weight.scales, ...(weight.zeros === undefined ? [] : [weight.zeros])];
   }
+}
+
+/** Whether a weight is a table that stays on disk. */
+export function staysOnDisk(weight: Weight): boolean {
+  return (weight.kind === "float" || weight.kind === "nbits") && weight.byRow === true;
 }

@@ -41,9 +41,14 @@ export class Embedding extends Module {
   /** Whether the next graph gets an adapter beside the look-up; `project` goes without, as in PEFT. */
   adapted = false;
 
-  constructor(num_embeddings: number, embedding_dim: number) {
+  /** `byRow`: the table is only looked up, and stays in its file. */
+  constructor(
+    num_embeddings: number,
+    embedding_dim: number,
+    { byRow = false }: { readonly byRow?: boolean } = {},
+  ) {
     super();
-    this.weight = new Parameter([num_embeddings, embedding_dim]);
+    this.weight = new Parameter([num_embeddings, embedding_dim], { byRow });
   }
 
   /** The vectors of ids [..]: float32 [.., embedding_dim]. */
@@ -117,7 +122,8 @@ export function floatWeight(graph: Graph, { path, weight }: Parameter): Value {
 
 function floatValue(graph: Graph, path: string, weight: Weight): Value {
   if (weight.kind === "nbits" || weight.kind === "bnb4") graph.fail(`${path}: expected plain numbers`);
-  if (weight.kind === "float") return graph.initializer(path, weight.dtype, weight.shape, weight.range);
+  if (weight.kind === "float")
+    return graph.initializer(path, weight.dtype, weight.shape, weight.range, weight.byRow);
   const { buffer, byteOffset, byteLength } = weight.data;
   return graph.initializer(path, "float32", weight.shape, new Uint8Array(buffer, byteOffset, byteLength));
 }
@@ -137,8 +143,8 @@ function nbitsValues(
   const blockBytes = (weight.block_size * weight.bits) / 8;
   const codesShape = use === "matrix" ? [N, blocks, blockBytes] : [N, blocks * blockBytes];
   return {
-    codes: graph.initializer(`${path}.${use}.codes`, "uint8", codesShape, weight.codes),
-    scales: graph.initializer(`${path}.${use}.scales`, "float32", [N, blocks], weight.scales),
+    codes: graph.initializer(`${path}.${use}.codes`, "uint8", codesShape, weight.codes, weight.byRow),
+    scales: graph.initializer(`${path}.${use}.scales`, "float32", [N, blocks], weight.scales, weight.byRow),
   };
 }
 

@@ -7,12 +7,18 @@ export class Parameter {
   readonly shape: readonly number[];
   /** Never quantised: it is more than the matrix of a linear layer or a table. */
   readonly plain: boolean;
+  /** A table of which single rows are read: it stays in its file, whatever its size. */
+  readonly byRow: boolean;
   path = "";
   #weight: Weight | undefined;
 
-  constructor(shape: readonly number[], { plain = false }: { readonly plain?: boolean } = {}) {
+  constructor(
+    shape: readonly number[],
+    { plain = false, byRow = false }: { readonly plain?: boolean; readonly byRow?: boolean } = {},
+  ) {
     this.shape = shape;
     this.plain = plain;
+    this.byRow = byRow;
   }
 
   /** Set by `bind`. */

@@ -7,6 +7,7 @@ import { afterAll, describe, expect, it } from "vitest";
 /** The built command line, as a user runs it. */
 const MAIN = resolve(import.meta.dirname, "../../dist/cli/main.js");
 const TINY = resolve(import.meta.dirname, "../fixtures/golden-h16/gemma3_text/model");
+const GEMMA3N = resolve(import.meta.dirname, "../fixtures/gemma3n/odd");
 const folder = mkdtempSync(join(tmpdir(), "lapidary-cli-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -128,6 +129,10 @@ describe("lapidary", () => {
       head_dim: 16,
     });
     expect(lapidary(["info", TINY]).stdout).toMatch(/cache bytes per token/);
+    const gemma3n = lapidary(["info", GEMMA3N, "--json"]);
+    const { bytes, resident_bytes, on_disk_bytes } = JSON.parse(gemma3n.stdout) as Record<string, number>;
+    expect(on_disk_bytes).toBe(64 * 5 * 6 * 4);
+    expect(resident_bytes! + on_disk_bytes!).toBe(bytes);
     expect(lapidary(["pull", TINY]).stdout.trim()).toBe(TINY);
   });
 

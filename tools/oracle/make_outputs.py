@@ -7,7 +7,7 @@ jump, packed texts, vectors, labels, cached steps.
 import json
 import sys
 
-sys.modules["torchvision"] = None
+import torchvision_stub  # noqa: E402, F401
 
 import torch  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 checkpoint, out = sys.argv[1:]
 model = AutoModelForCausalLM.from_pretrained(checkpoint, attn_implementation="eager", dtype=torch.float32).eval()
 torch.manual_seed(5)
-vocab = model.config.vocab_size
+# Gemma 3n as a text model takes only ids that have per-layer embeddings.
+vocab = getattr(model.config, "vocab_size_per_layer_input", model.config.vocab_size)
 length = 11
 ids = torch.randint(4, vocab, (2, length))
 cases = {}

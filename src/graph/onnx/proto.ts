@@ -105,3 +105,17 @@ export function* readFields(message: Uint8Array): Generator<ProtoField> {
     at += length;
   }
 }
+
+/** The numbers of a repeated field: one of them, or all packed together. */
+export function readVarints(bytes: Uint8Array): number[] {
+  const values: number[] = [];
+  let [value, scale] = [0, 1];
+  for (const byte of bytes) {
+    value += (byte & 0x7f) * scale;
+    scale *= 128;
+    if (byte >= 0x80) continue;
+    values.push(value);
+    [value, scale] = [0, 1];
+  }
+  return values;
+}

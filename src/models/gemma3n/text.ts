@@ -167,7 +167,7 @@ export class Gemma3nTextModule extends TextModule {
     this.embed_tokens = new Embedding(vocab_size, hidden_size);
     this.layers = config.layer_types.map((_, layer) => new Gemma3nTextDecoderLayer(config, layer));
     this.norm = new RMSNorm(hidden_size, rms_norm_eps);
-    this.embed_tokens_per_layer = new Embedding(config.vocab_size_per_layer_input, width);
+    this.embed_tokens_per_layer = new Embedding(config.vocab_size_per_layer_input, width, { byRow: true });
     this.per_layer_model_projection = new Linear(hidden_size, width);
     this.per_layer_projection_norm = new RMSNorm(hidden_size_per_layer_input, rms_norm_eps);
     this.altup_projections = projections();
