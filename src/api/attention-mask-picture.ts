@@ -1,39 +1,61 @@
 import { stripVTControlCharacters } from "node:util";
 import { Tensor } from "../tensor.ts";
+import type { MaskDrawing } from "./attention-mask-panels.ts";
 import { maskPng } from "./attention-mask-png.ts";
 import { maskSvg } from "./attention-mask-svg.ts";
 import { type MaskText, maskText } from "./attention-mask-text.ts";
 
+/** What a picture is made of. */
+export interface MaskPictureParts {
+  /** What is printed, as HF prints it. */
+  readonly text: MaskText;
+  /** What is drawn. */
+  readonly drawing: MaskDrawing;
+  readonly matrix: Tensor;
+  readonly token_type_ids?: Tensor | undefined;
+  /** Whether what is printed has colours. */
+  readonly color: boolean;
+}
+
 /** Which tokens of a text each of them sees. */
 export class AttentionMaskPicture {
-  /** The text's own tokens, as HF labels rows and columns: without <bos> and the like. */
+  /** The labels of rows and columns: the text's own tokens as in HF, or with images all of them. */
   readonly tokens: readonly string[];
-  /** 1 where a position sees another on full layers. It counts the special tokens: [ids, ids], <bos> first. */
+  /**
+   * 1 where a position sees another on full layers, [ids, ids], <bos> first. With images it is HF's, which has causal
+   * masks there too, and 2 at the tokens that it takes for an image's.
+   */
   readonly matrix: Tensor;
-  /** The same on sliding layers, as it is drawn: [tokens, tokens]. Undefined where the model has no window. */
+  /** 1 where a token sees another on full layers, as it is drawn: [tokens, tokens]. */
+  readonly full_attention: Tensor;
+  /** The same on sliding layers. Undefined where the model has no window. */
   readonly sliding_window_matrix: Tensor | undefined;
+  /** 1 at the tokens of images, [1, tokens]; undefined in a text without any. */
+  readonly token_type_ids: Tensor | undefined;
   /** What is (or would be) printed. */
   readonly printed: string;
-  readonly #text: MaskText;
+  readonly #drawing: MaskDrawing;
 
-  constructor(text: MaskText, matrix: Tensor, color: boolean) {
-    const { tokens, sliding } = text;
+  constructor({ text, drawing, matrix, token_type_ids, color }: MaskPictureParts) {
+    const { tokens, full, sliding } = drawing;
+    const square = (mask: Uint8Array): Tensor => new Tensor("uint8", mask, [tokens.length, tokens.length]);
     this.tokens = tokens;
     this.matrix = matrix;
-    this.sliding_window_matrix =
-      sliding === undefined ? undefined : new Tensor("uint8", sliding, [tokens.length, tokens.length]);
+    this.full_attention = square(full);
+    this.sliding_window_matrix = sliding && square(sliding);
+    this.token_type_ids = token_type_ids;
     const printed = maskText(text);
     this.printed = color ? printed : stripVTControlCharacters(printed);
-    this.#text = text;
+    this.#drawing = drawing;
   }
 
   /** An SVG document with the tokens as labels. */
   toSVG(): string {
-    return maskSvg(this.#text);
+    return maskSvg(this.#drawing);
   }
 
   /** The bytes of a PNG file; it has no labels. */
   toPNG(): Promise<Uint8Array> {
-    return maskPng(this.#text);
+    return maskPng(this.#drawing);
   }
 }

@@ -1,5 +1,5 @@
-import { COLOURS, type Panel, panelsOf } from "./attention-mask-panels.ts";
-import { type MaskText, tokenLabel } from "./attention-mask-text.ts";
+import { COLOURS, imagesOf, type MaskDrawing, type Panel, panelsOf } from "./attention-mask-panels.ts";
+import { tokenLabel } from "./attention-mask-text.ts";
 
 /** Sizes in units of the drawing. */
 const CELL = 14;
@@ -13,11 +13,12 @@ const WIDE =
   /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\u{1f300}-\u{3ffff}]/u;
 
 /** The picture as an SVG document: a square for each kind of layer, tokens beside the rows and above the columns. */
-export function maskSvg(picture: MaskText): string {
+export function maskSvg(picture: MaskDrawing): string {
   const { model_type, model_id, model_class, tokens } = picture;
   const labels = tokens.map((token, i) => `${tokenLabel(token)} ${i}`);
   const room = Math.ceil(Math.max(...labels.map(textWidth)));
   const panels = panelsOf(picture);
+  const images = imagesOf(picture.blocks);
   const side = tokens.length * CELL;
   const left = MARGIN + room + 4;
   const top = MARGIN + 2 * TITLE_LINE + room + 4;
@@ -34,13 +35,19 @@ export function maskSvg(picture: MaskText): string {
     `<rect width="100%" height="100%" fill="${rgb("paper")}"/>`,
     textAt(title, MARGIN, MARGIN + FONT, ' font-weight="bold"'),
     ...rowLabels,
-    ...panels.map((panel, p) => panelSvg(panel, labels, left + p * (side + GAP), top)),
+    ...panels.map((panel, p) => panelSvg(panel, labels, images, left + p * (side + GAP), top)),
     "</svg>\n",
   ].join("\n");
 }
 
 /** A square with its heading and its columns' labels; runs of cells are one rectangle, the grid is drawn over them. */
-function panelSvg({ title, mask }: Panel, labels: readonly string[], left: number, top: number): string {
+function panelSvg(
+  { title, mask }: Panel,
+  labels: readonly string[],
+  images: readonly [number, number][],
+  left: number,
+  top: number,
+): string {
   const count = labels.length;
   const side = count * CELL;
   const square = (x: number, y: number, length: number): string => `M${x} ${y}h${length}v${CELL}h-${length}z`;
@@ -48,6 +55,14 @@ function panelSvg({ title, mask }: Panel, labels: readonly string[], left: numbe
     runsOf(mask.subarray(i * count, (i + 1) * count)).map(([from, to]) =>
       square(from * CELL, i * CELL, (to - from) * CELL),
     ),
+  );
+  const inside = images.flatMap(([start, end]) =>
+    labels.slice(start, end).flatMap((_, row) => {
+      const from = (start + row) * count;
+      return runsOf(mask.subarray(from + start, from + end)).map(([first, last]) =>
+        square((start + first) * CELL, (start + row) * CELL, (last - first) * CELL),
+      );
+    }),
   );
   const self = labels.map((_, i) => square(i * CELL, i * CELL, CELL));
   const grid = labels.map((_, i) => `M0 ${i * CELL}h${side}M${i * CELL} 0v${side}`);
@@ -62,6 +77,7 @@ function panelSvg({ title, mask }: Panel, labels: readonly string[], left: numbe
     `<rect width="${side}" height="${side}" fill="${rgb("hidden")}"/>`,
     `<path fill="${rgb("seen")}" d="${seen.join("")}"/>`,
     `<path fill="${rgb("self")}" d="${self.join("")}"/>`,
+    ...(inside.length === 0 ? [] : [`<path fill="${rgb("image")}" d="${inside.join("")}"/>`]),
     `<path stroke="${rgb("paper")}" d="${grid.join("")}"/>`,
     "</g>",
   ].join("\n");

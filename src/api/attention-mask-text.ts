@@ -1,18 +1,24 @@
 import { pythonString } from "../processing/python-repr.ts";
 
-/** Everything that the printed picture shows. */
-export interface MaskText {
+/** Which model a picture is about. */
+export interface MaskTitle {
   readonly model_type: string;
   /** The model as it was asked for. */
   readonly model_id: string;
   readonly model_class: string;
   /** The folder of transformers that the class lies in: part of the frame's width. */
   readonly family: string;
+}
+
+/** Everything that the printed picture shows. */
+export interface MaskText extends MaskTitle {
   readonly tokens: readonly string[];
-  /** 1 where token i sees token j, [tokens, tokens]. */
+  /** Not 0 where token i sees token j, [tokens, tokens]. */
   readonly full: Uint8Array;
-  /** The same on sliding layers; undefined where the model has none. */
+  /** The same on sliding layers; undefined where none are printed. */
   readonly sliding: Uint8Array | undefined;
+  /** The token that HF takes for an image's. */
+  readonly image_token: string;
 }
 
 const GREEN = "\u001b[92m";
@@ -43,7 +49,7 @@ export function tokenLabel(token: string): string {
 }
 
 /** Legend, headings, numbers of the columns, and a line for each token. */
-function matrixLines({ tokens, full, sliding }: MaskText): string[] {
+function matrixLines({ tokens, full, sliding, image_token }: MaskText): string[] {
   const count = tokens.length;
   const labels = tokens.map(tokenLabel);
   const width = Math.max(...labels.map(characters));
@@ -55,9 +61,13 @@ function matrixLines({ tokens, full, sliding }: MaskText): string[] {
     const row = numbers.map((number) => number[digit]).join(" ");
     return sliding === undefined ? "" : indent + row + between + row;
   });
+  const isImage = tokens.map((token) => token.includes(image_token));
   const rows = labels.map((label, i) => {
-    const name = `${label}${" ".repeat(width - characters(label))}: ${String(i).padStart(2)} `;
-    return name + cells(full, i, count) + between + (sliding === undefined ? "" : cells(sliding, i, count));
+    const padded = label + " ".repeat(width - characters(label));
+    const name = `${isImage[i] ? `${YELLOW}${padded}${RESET}` : padded}: ${String(i).padStart(2)} `;
+    const panels = sliding === undefined ? [full] : [full, sliding];
+    const [first, second = ""] = panels.map((mask) => cells(mask, i, isImage));
+    return name + first + between + second;
   });
   // HF takes half the length of a row in which one cell is coloured, escapes and all.
   const heading = "Attention Matrix".padEnd(Math.floor((2 * count - 1 + COLOUR_LENGTH) / 2));
@@ -69,10 +79,12 @@ function matrixLines({ tokens, full, sliding }: MaskText): string[] {
   ];
 }
 
-function cells(mask: Uint8Array, i: number, count: number): string {
-  const row = Array.from({ length: count }, (_, j) =>
-    i === j ? `${GREEN}${SEEN}${RESET}` : mask[i * count + j] === 1 ? SEEN : HIDDEN,
-  );
+function cells(mask: Uint8Array, i: number, isImage: readonly boolean[]): string {
+  const row = isImage.map((image, j) => {
+    const seen = mask[i * isImage.length + j] !== 0;
+    if (seen && image && isImage[i]) return `${YELLOW}${SEEN}${RESET}`;
+    return i === j ? `${GREEN}${SEEN}${RESET}` : seen ? SEEN : HIDDEN;
+  });
   return row.join(" ");
 }
 

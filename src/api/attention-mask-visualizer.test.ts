@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -144,8 +145,8 @@ describe("AttentionMaskVisualizer", () => {
     await expect(visualizer("a", { colour: true } as object)).rejects.toThrow('did you mean "color"');
     expect(() => new AttentionMaskVisualizer("model", { revison: "main" } as object)).toThrow('"revision"');
     const multimodal = { config: { model_type: "gemma3", text_config: {} }, ...QUIET };
-    await expect(new AttentionMaskVisualizer("model", multimodal)("<img> what?")).rejects.toThrow(
-      "images (<img>) are not supported yet",
+    await expect(new AttentionMaskVisualizer("model", multimodal)("<img>a")).rejects.toThrow(
+      'a model of type "gemma3_text" has no processor',
     );
     expect((await new AttentionMaskVisualizer("model", multimodal)("what?")).printed).toContain(
       "Gemma3Model",
@@ -194,12 +195,66 @@ describe("AttentionMaskVisualizer.masks", () => {
     await expect(masks({ input_ids, attention_mask: [[1]] })).rejects.toThrow(
       /\[1, 1\] where input_ids are \[1, 2\]/,
     );
-    await expect(masks({ input_ids, token_type_ids: [[0, 0]] })).rejects.toThrow(InputError);
+    await expect(masks({ input_ids, token_types: [[0, 0]] })).rejects.toThrow(InputError);
+  });
+});
+
+describe("with images", () => {
+  const multimodal = join(FIXTURES, "multimodal");
+  beforeEach(() => {
+    env.localModelPath = join(multimodal, "gemma3_mm");
+  });
+
+  interface Seen {
+    readonly text: string;
+    readonly tokens: readonly string[];
+    readonly printed: string;
+    readonly matrix: readonly string[];
+  }
+  const seen = JSON.parse(readFileSync(join(multimodal, "visualizer.json"), "utf8")) as readonly Seen[];
+
+  it.each(seen)("prints what HF prints: $text", async (expected) => {
+    const picture = await new AttentionMaskVisualizer("model")(expected.text, QUIET);
+    expect(picture.printed).toBe(expected.printed);
+    expect(picture.tokens).toEqual(expected.tokens);
+    expect((picture.matrix.tolist() as number[][]).map((row) => row.join(""))).toEqual(expected.matrix);
+  });
+
+  it("gives the masks of the layers, for any number of images", async () => {
+    const config = JSON.parse(
+      readFileSync(join(multimodal, "gemma3_mm/model/config.json"), "utf8"),
+    ) as Record<string, Record<string, unknown>>;
+    const visualizer = new AttentionMaskVisualizer("model", {
+      config: { ...config, text_config: { ...config.text_config, sliding_window: 2 } },
+    });
+    const picture = await visualizer("<img><img>", QUIET);
+    const types = (picture.token_type_ids!.tolist() as bigint[][])[0]!.map(Number);
+    // bos, newlines, start, five of the image, end, newlines, and from the newlines on once more.
+    expect(types.join("")).toBe("00011111000111110".padEnd(types.length, "0"));
+    const rows = (matrix: Tensor): string[] => (matrix.tolist() as number[][]).map((row) => row.join(""));
+    const full = rows(picture.full_attention);
+    expect(full[3]).toBe("111111110".padEnd(types.length, "0"));
+    expect(full[11]).toBe("1111111111111111".padEnd(types.length, "0"));
+    const sliding = rows(picture.sliding_window_matrix!);
+    expect(sliding[3]).toBe("00111111".padEnd(types.length, "0"));
+    expect(sliding[8]).toBe("000000011".padEnd(types.length, "0"));
+    const masks = await visualizer.masks({
+      input_ids: [types],
+      token_type_ids: picture.token_type_ids as Tensor,
+    });
+    expect(masks.full_attention.data).toEqual(picture.full_attention.data);
+    expect(masks.sliding_attention?.data).toEqual(picture.sliding_window_matrix?.data);
+  });
+
+  it("draws a text without images as for a text model", async () => {
+    const { tokens, token_type_ids } = await new AttentionMaskVisualizer("model")("a e", QUIET);
+    expect(tokens).not.toContain("<bos>");
+    expect(token_type_ids).toBeUndefined();
   });
 });
 
 describe("AttentionMaskPicture", () => {
-  const text = {
+  const drawing = {
     model_type: "gemma3_text",
     model_id: "me/<model>\u0007",
     model_class: "Gemma3TextModel",
@@ -207,8 +262,17 @@ describe("AttentionMaskPicture", () => {
     tokens: ["▁a", "<b>", "日本 &"],
     full: Uint8Array.of(1, 0, 0, 1, 1, 0, 1, 1, 1),
     sliding: Uint8Array.of(1, 0, 0, 1, 1, 0, 0, 1, 1),
+    blocks: [-1, -1, -1],
   };
-  const picture = new AttentionMaskPicture(text, new Tensor("uint8", text.full, [3, 3]), true);
+  const matrix = new Tensor("uint8", drawing.full, [3, 3]);
+  const pictureOf = (parts: Partial<typeof drawing>): AttentionMaskPicture =>
+    new AttentionMaskPicture({
+      text: { ...drawing, image_token: "<img>" },
+      drawing: { ...drawing, ...parts },
+      matrix,
+      color: true,
+    });
+  const picture = pictureOf({});
 
   it("draws an SVG with a label for each row and column", () => {
     const svg = picture.toSVG();
@@ -248,6 +312,21 @@ describe("AttentionMaskPicture", () => {
       [self, hidden, hidden],
       [seen, self, hidden],
       [hidden, seen, self],
+    ]);
+  });
+
+  it("draws images in a colour of their own", async () => {
+    const withImage = pictureOf({ blocks: [-1, 0, 0], full: Uint8Array.of(1, 0, 0, 1, 1, 1, 1, 1, 1) });
+    const path = /<path fill="rgb\(227,164,22\)" d="([^"]*)"/.exec(withImage.toSVG())?.[1];
+    expect(path).toBe("M14 14h28v14h-28zM14 28h28v14h-28z");
+    const { width, data } = decode(await withImage.toPNG());
+    const cells = [0, 1, 2].map((i) =>
+      [0, 1, 2].map((j) => data[(16 + 16 * i + 4) * width + 16 + 16 * j + 4]),
+    );
+    expect(cells).toEqual([
+      [3, 1, 1],
+      [2, 4, 4],
+      [2, 4, 4],
     ]);
   });
 });

@@ -31,13 +31,17 @@ export async function mask(model: string, argument: string, flags: MaskFlags): P
     process.stdout.write(picture.printed);
     return;
   }
-  const { tokens, matrix, sliding_window_matrix } = picture;
+  const { tokens, matrix, sliding_window_matrix, token_type_ids, full_attention } = picture;
   const facts = {
     model,
     text,
     tokens,
     matrix: matrix.tolist(),
     sliding_window_matrix: sliding_window_matrix?.tolist() ?? null,
+    ...(token_type_ids && {
+      token_type_ids: (token_type_ids.tolist() as bigint[][]).flat().map(Number),
+      full_attention: full_attention.tolist(),
+    }),
   };
   process.stdout.write(`${JSON.stringify(facts)}\n`);
 }

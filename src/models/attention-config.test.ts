@@ -24,7 +24,7 @@ describe("readAttentionConfig", () => {
       window,
       model_class,
       bidirectional: "use_bidirectional_attention" in config,
-      takes_images: "text_config" in config,
+      image_blocks: config.model_type === "gemma3",
     });
   });
 

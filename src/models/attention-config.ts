@@ -8,8 +8,10 @@ export interface AttentionConfig {
   /** HF's class of the bare model, and the folder of transformers that it lies in. */
   readonly model_class: string;
   readonly family: string;
-  /** Whether `<img>` in a text stands for an image. */
-  readonly takes_images: boolean;
+  /** What stands for an image in a text of the model's processor; null where the model takes text alone. */
+  readonly image_placeholder: string | null;
+  /** Whether the tokens of an image see each other's later ones. */
+  readonly image_blocks: boolean;
   /** Window in use on sliding layers, as `attentionMask` takes it; null where no layer has one. */
   readonly window: number | null;
   readonly bidirectional: boolean;
@@ -18,28 +20,33 @@ export interface AttentionConfig {
 interface KnownModel {
   readonly model_class: string;
   readonly family: string;
-  readonly takes_images: boolean;
+  readonly image_placeholder: string | null;
+  readonly image_blocks: boolean;
   /** HF's default of `sliding_window`; null for models that have none. */
   readonly sliding_window: number | null;
 }
 
+const TEXT_ALONE = { image_placeholder: null, image_blocks: false } as const;
+
 /** Text models and models of several kinds of input, by `model_type`. */
 const MODELS: Readonly<Record<string, KnownModel>> = {
-  gemma: { model_class: "GemmaModel", family: "gemma", takes_images: false, sliding_window: null },
-  gemma3_text: {
-    model_class: "Gemma3TextModel",
+  gemma: { ...TEXT_ALONE, model_class: "GemmaModel", family: "gemma", sliding_window: null },
+  gemma3_text: { ...TEXT_ALONE, model_class: "Gemma3TextModel", family: "gemma3", sliding_window: 4096 },
+  gemma3: {
+    model_class: "Gemma3Model",
     family: "gemma3",
-    takes_images: false,
+    image_placeholder: "<start_of_image>",
+    image_blocks: true,
     sliding_window: 4096,
   },
-  gemma3: { model_class: "Gemma3Model", family: "gemma3", takes_images: true, sliding_window: 4096 },
-  gemma3n_text: {
-    model_class: "Gemma3nTextModel",
+  gemma3n_text: { ...TEXT_ALONE, model_class: "Gemma3nTextModel", family: "gemma3n", sliding_window: 512 },
+  gemma3n: {
+    model_class: "Gemma3nModel",
     family: "gemma3n",
-    takes_images: false,
+    image_placeholder: "<image_soft_token>",
+    image_blocks: false,
     sliding_window: 512,
   },
-  gemma3n: { model_class: "Gemma3nModel", family: "gemma3n", takes_images: true, sliding_window: 512 },
 };
 
 /** Reads config.json of any Gemma; models of several kinds of input keep their text model's part in `text_config`. */
@@ -54,7 +61,7 @@ export function readAttentionConfig(config: JsonObject): AttentionConfig {
       `attention of ${JSON.stringify(model_type)} is not known; supported are ${names}`,
     );
   }
-  const { model_class, family, takes_images } = known;
+  const { sliding_window: _default, ...fixed } = known;
   const nested = read.raw("text_config");
   const text = nested === undefined ? config : (nested as JsonObject);
   const textRead = nested === undefined ? read : new ConfigReader(nested, "text_config");
@@ -65,5 +72,5 @@ export function readAttentionConfig(config: JsonObject): AttentionConfig {
   // An instance of the class has done this already.
   const asStated = sliding === null || text instanceof Gemma3TextConfig;
   const window = asStated ? sliding : windowInUse(sliding, bidirectional);
-  return { model_type, model_class, family, takes_images, window, bidirectional };
+  return { model_type, ...fixed, window, bidirectional };
 }

@@ -17,7 +17,6 @@ export interface Gemma3ProcessorParts {
 export class Gemma3Processing extends Processor {
   readonly image_processor: Gemma3ImageProcessing;
   readonly image_seq_length: number;
-  /** What a text holds in the place of an image. */
   readonly image_token: string;
   readonly image_token_id: number;
   readonly boi_token: string;

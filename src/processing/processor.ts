@@ -36,6 +36,8 @@ type Chat = readonly ChatMessage[];
 /** Texts with images and sounds to what a model takes, as HF's ProcessorMixin: base of the processors. */
 export abstract class Processor extends Callable<ProcessorCall> {
   readonly tokenizer: PreTrainedTokenizer;
+  /** What a text holds in the place of an image. */
+  abstract readonly image_token: string;
   /** What is done with each kind of media that the model takes. */
   protected abstract readonly parts: readonly MediaPart[];
 

@@ -44,6 +44,19 @@ describe("lapidary mask", () => {
     });
   });
 
+  it("gives machines the images too", () => {
+    const images = resolve(import.meta.dirname, "../fixtures/multimodal/gemma3_mm/model");
+    const { stdout } = mask([images, "--json", "<img>"]);
+    const answer = JSON.parse(stdout) as {
+      tokens: string[];
+      token_type_ids: number[];
+      full_attention: number[][];
+    };
+    expect(answer.tokens).toHaveLength(10);
+    expect(answer.token_type_ids).toEqual([0, 0, 0, 1, 1, 1, 1, 1, 0, 0]);
+    expect(answer.full_attention[3]).toEqual([1, 1, 1, 1, 1, 1, 1, 1, 0, 0]);
+  });
+
   it("draws into files", () => {
     const { stderr, status } = mask([TINY, "a e", "--svg", "out.svg", "--png", "out.png"]);
     expect([status, stderr]).toEqual([0, "wrote out.svg\nwrote out.png\n"]);

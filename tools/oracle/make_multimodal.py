@@ -4,7 +4,7 @@
 
 `gemma3_mm` has the format of the golden data (`--golden-make` is the `make` folder beside it, whose `goldenlib` gives
 case folders, tokenizer and images). `pipeline.json` holds calls of HF's image-text-to-text pipeline with the same
-model, and their outputs.
+model, and their outputs; `visualizer.json` what its AttentionMaskVisualizer prints for texts with an image.
 
 Needs torch 2.13, torchvision 0.28 and transformers 5.18. Two runs on one machine give the same bytes.
 """
@@ -129,6 +129,21 @@ def write_pipeline(folder: Path, target: Path) -> None:
     target.write_text(json.dumps(records, indent=1) + "\n")
 
 
+# An image at the end, at the beginning, and by its own token.
+SEEN = ["<img>", "What is in this picture? <img>", "a <start_of_image>, b"]
+
+
+def write_visualizer(masks, folder: Path, target: Path) -> None:
+    os.chdir(folder)  # the printed title holds the folder's name
+    picture = (folder / "images/shapes.png").read_bytes()
+    records = []
+    for text in SEEN:
+        seen = masks.visualise("model", text, picture)
+        rows = ["".join(map(str, row)) for row in seen["matrix"].tolist()]
+        records.append({"text": text, "tokens": seen["tokens"], "printed": seen["printed"], "matrix": rows})
+    target.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+
+
 def with_images(value):
     """A copy with paths in messages replaced by images: HF would read those with torchvision's own decoders."""
     if isinstance(value, dict) and value.get("type") == "image":
@@ -162,7 +177,7 @@ def main() -> None:
     declare_missing_operators()
     import torch
     import transformers
-    from goldenlib import assets, case_gemma3_mm, common, tiny_tokenizer
+    from goldenlib import assets, case_gemma3_mm, case_masks, common, tiny_tokenizer
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -173,7 +188,9 @@ def main() -> None:
                              tiny_tokenizer=tiny_tokenizer)
     out = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    write_pipeline(make_case(out, lib), out / "pipeline.json")
+    folder = make_case(out, lib)
+    write_pipeline(folder, out / "pipeline.json")
+    write_visualizer(case_masks, folder, out / "visualizer.json")
 
 
 if __name__ == "__main__":
