@@ -89,13 +89,17 @@ export function configOf(config: JsonObject, id: string): AnyConfig {
 export class AutoConfig {
   static async from_pretrained(id: string, options: PretrainedOptions = {}): Promise<AnyConfig> {
     checkPretrainedOptions(options, "AutoConfig.from_pretrained");
-    return configOf(await readConfig(id, options, false), id);
+    return configOf(await readConfig(id, options, { weights: false }), id);
   }
 }
 
-async function readConfig(id: string, options: PretrainedOptions, weights = true): Promise<JsonObject> {
+async function readConfig(
+  id: string,
+  options: PretrainedOptions,
+  { weights = true, encoders = false }: { readonly weights?: boolean; readonly encoders?: boolean } = {},
+): Promise<JsonObject> {
   const files = await ModelFiles.find(id, options, { weights });
-  return files.config().finally(() => files.close());
+  return files.config({ encoders }).finally(() => files.close());
 }
 
 /** Chooses the class of a model by its configuration, and loads it. */
@@ -105,9 +109,10 @@ async function load<T>(
   options: PretrainedOptions,
   auto: string,
   what: string,
+  encoders = false,
 ): Promise<T> {
   checkPretrainedOptions(options, `${auto}.from_pretrained`);
-  const config = isJsonObject(options.config) ? options.config : await readConfig(id, options);
+  const config = isJsonObject(options.config) ? options.config : await readConfig(id, options, { encoders });
   return lookUp(classes, config, id, what).from_pretrained(id, { ...options, config });
 }
 
@@ -128,7 +133,14 @@ export class AutoModelForCausalLM {
 /** The language model that reads images besides text. */
 export class AutoModelForImageTextToText {
   static from_pretrained(id: string, options: PretrainedOptions = {}): Promise<CausalLM> {
-    return load(IMAGE_TEXT_MODELS, id, options, "AutoModelForImageTextToText", "language model with images");
+    return load(
+      IMAGE_TEXT_MODELS,
+      id,
+      options,
+      "AutoModelForImageTextToText",
+      "language model with images",
+      true,
+    );
   }
 }
 

@@ -1,10 +1,12 @@
-import { readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import { configFromGguf } from "../checkpoints/gguf-config.ts";
+import { imageConfigFromGguf } from "../checkpoints/gguf-images.ts";
 import { openCheckpoint } from "../checkpoints/open.ts";
 import { type ResolvedModel, resolveModel } from "../checkpoints/resolve.ts";
-import { ConfigError } from "../errors.ts";
+import { expandHome } from "../env.ts";
+import { CheckpointError, ConfigError } from "../errors.ts";
 import { isJsonObject, type JsonObject } from "../models/config-reader.ts";
 import type { PretrainedOptions } from "./options.ts";
 
@@ -17,9 +19,11 @@ export class ModelFiles {
   /** The folder, or the .gguf file, of the weights. */
   readonly path: string;
   readonly #isFile: boolean;
+  readonly #mmproj: string | undefined;
   #checkpoint: Promise<Checkpoint> | undefined;
 
-  private constructor(resolved: ResolvedModel, path: string, isFile: boolean) {
+  private constructor(resolved: ResolvedModel, path: string, isFile: boolean, mmproj: string | undefined) {
+    this.#mmproj = mmproj;
     this.resolved = resolved;
     this.path = path;
     this.#isFile = isFile;
@@ -49,7 +53,7 @@ export class ModelFiles {
       Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     );
     const isFile = (await stat(resolved.path)).isFile();
-    return new ModelFiles(resolved, resolved.path, isFile);
+    return new ModelFiles(resolved, resolved.path, isFile, options.mmproj ?? undefined);
   }
 
   /** The weights; opened once, closed by `close`. */
@@ -58,8 +62,28 @@ export class ModelFiles {
     return this.#checkpoint;
   }
 
-  /** config.json, or what a GGUF file's metadata says in its place. */
-  async config(): Promise<JsonObject> {
+  /**
+   * Where the weights of encoders lie: with the others, or beside a GGUF file in one of their own, which the option
+   * `mmproj` names where there are several.
+   */
+  async encoderPath(): Promise<string> {
+    if ((await this.checkpoint()).format !== "gguf") return this.path;
+    if (this.#mmproj !== undefined) return resolve(expandHome(this.#mmproj));
+    const [textFile] = (await this.checkpoint()).files as [string];
+    // The hub's cache keeps its files under other names: the folder is that of the link.
+    const folder = this.#isFile ? dirname(this.path) : dirname(textFile);
+    const found = (await readdir(folder)).filter((name) => /mmproj.*\.gguf$/i.test(name)).sort();
+    if (found.length === 1) return join(folder, found[0]!);
+    const problem =
+      found.length === 0 ? "there is no mmproj file beside it" : `there are ${found.join(", ")}`;
+    throw new CheckpointError(
+      `has no image encoder in it, and ${problem}; name the file with the option mmproj`,
+      { file: join(folder, basename(textFile)) },
+    );
+  }
+
+  /** config.json, or what a GGUF file's metadata says in its place; `encoders`: of the model with its image encoder. */
+  async config({ encoders = false }: { readonly encoders?: boolean } = {}): Promise<JsonObject> {
     const config = await this.json("config.json");
     if (config !== undefined) return config;
     const adapter = await this.json("adapter_config.json");
@@ -68,6 +92,11 @@ export class ModelFiles {
       throw new ConfigError(`${this.path}: is an adapter; load ${base} with the option adapter`);
     }
     const checkpoint = await this.checkpoint();
+    if (checkpoint.format === "gguf" && encoders) {
+      const images = await openCheckpoint(await this.encoderPath());
+      await images.close();
+      return imageConfigFromGguf(checkpoint, images);
+    }
     if (checkpoint.format === "gguf") return configFromGguf(checkpoint);
     throw new ConfigError(`${this.path}: there is no config.json beside the weights`);
   }

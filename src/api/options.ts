@@ -59,6 +59,8 @@ export interface PretrainedOptions {
   readonly source?: "auto" | "hub" | "pypi";
   /** A file of the repository, e.g. one of several .gguf files. */
   readonly file?: string;
+  /** The image encoder's file beside a GGUF text model's (llama.cpp's mmproj), where it is not alone in the folder. */
+  readonly mmproj?: string | null;
   /** A LoRA adapter: its path, which merges it into the weights, or `{ path, merge: false }`. */
   readonly adapter?: string | AdapterOption | null;
   readonly signal?: AbortSignal;
@@ -81,6 +83,7 @@ const KNOWN: readonly (keyof PretrainedOptions)[] = [
   "engine",
   "source",
   "file",
+  "mmproj",
   "adapter",
   "signal",
 ];

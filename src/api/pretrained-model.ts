@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { cacheFolder } from "../cache-folder.ts";
 import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import type { AdaptedBase } from "../checkpoints/lora.ts";
+import { openCheckpoint } from "../checkpoints/open.ts";
 import { type LoadedWeights, loadWeights, type PackOptions } from "../checkpoints/pack.ts";
 import type { WeightRequest } from "../checkpoints/pack-plan.ts";
 import type { JsonObject } from "../models/config-reader.ts";
@@ -31,8 +32,8 @@ export interface LoadedModel {
   readonly options: ModelOptions;
   /** One line: where the weights came from. */
   readonly source: string;
-  /** The folder or file of the checkpoint, and where what is made of it goes. */
-  readonly path: string;
+  /** The folder or file that encoders are in, and where what is made of it goes. */
+  readonly encoderPath: string;
   readonly pack: PackOptions;
   /** What adapters are checked against. */
   readonly base: AdaptedBase;
@@ -46,6 +47,8 @@ export interface ModelReader {
   module(config: JsonObject): Module;
   /** The checkpoint under the module's names. */
   checkpoint(checkpoint: Checkpoint): Checkpoint;
+  /** For models with encoders, which load later: looks at the headers of the checkpoint that these are in. */
+  encoders?(checkpoint: Checkpoint): void;
 }
 
 /** Finds a model's files and brings the weights that the reader's module asks for into the form that runs. */
@@ -61,11 +64,19 @@ export async function loadModel(
     loadEngine({ engine: checked.engine }),
   ]);
   try {
-    const config = (options.config as JsonObject | undefined) ?? (await files.config());
+    const config =
+      (options.config as JsonObject | undefined) ??
+      (await files.config({ encoders: reader.encoders !== undefined }));
     checkSavedQuantization(config.quantization_config);
     const module = reader.module(config);
     const request = weightRequest(module, checked);
     const checkpoint = reader.checkpoint(await files.checkpoint());
+    const encoderPath = reader.encoders === undefined ? files.path : await files.encoderPath();
+    if (reader.encoders !== undefined) {
+      const own = encoderPath === files.path ? undefined : await openCheckpoint(encoderPath);
+      await own?.close();
+      reader.encoders(own ?? (await files.checkpoint()));
+    }
     const adapter = await findAdapterOption(options, request, call);
     const pack = packOptions(id, options);
     const { weights, beside } = await loadAdapted(checkpoint, adapter, module, request, pack).finally(() =>
@@ -81,7 +92,7 @@ export async function loadModel(
       engine,
       options: checked,
       source: files.resolved.description,
-      path: files.path,
+      encoderPath,
       pack,
       base: request,
       adapter: beside,

@@ -158,10 +158,12 @@ export async function loadTextModel<Config extends ModelConfig>(
       built = { config, module: head.module(family.text(config), config) };
       return built.module;
     },
-    checkpoint: (checkpoint) => {
-      encoders = findEncoders(family, built!.config, checkpoint);
-      return withModelPrefix(checkpoint);
-    },
+    checkpoint: withModelPrefix,
+    ...(family.media && {
+      encoders: (checkpoint) => {
+        encoders = findEncoders(family, built!.config, checkpoint);
+      },
+    }),
   });
   const { config, module } = built!;
   const { media } = family;
@@ -205,7 +207,7 @@ export function encoderBytes(config: ModelConfig, checkpoint: Checkpoint): Reado
 function encoderParts(
   encoders: readonly FoundEncoder[],
   reader: Pick<MediaFamily<never>, "checkpoint">,
-  { path, pack, engine, options }: LoadedModel,
+  { encoderPath: path, pack, engine, options }: LoadedModel,
 ): ReadonlyMap<EncoderName, EncoderPart<Module>> {
   const { device, threads } = options;
   return new Map(

@@ -156,7 +156,7 @@ function eosTokenIds(tokenizer: GgufKeys): number | null | (number | null)[] {
 }
 
 /** Typed access to the metadata under one prefix; failures name the whole key. */
-class GgufKeys {
+export class GgufKeys {
   readonly #metadata: ReadonlyMap<string, MetadataValue>;
   readonly #prefix: string;
 

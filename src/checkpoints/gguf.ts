@@ -3,6 +3,7 @@ import { CheckpointError } from "../errors.ts";
 import type { Checkpoint, MetadataValue, TensorSlice } from "./checkpoint.ts";
 import { tensorByteLength } from "./dtypes.ts";
 import { FileCheckpoint } from "./file-checkpoint.ts";
+import { renameClipTensors } from "./gguf-clip-names.ts";
 import { GgufCursor, HeaderTooShort } from "./gguf-cursor.ts";
 import { renameGgufTensor } from "./gguf-names.ts";
 import { ggmlDtypes, unreadGgmlTypes } from "./gguf-types.ts";
@@ -41,7 +42,7 @@ export async function openGguf(path: string): Promise<Checkpoint> {
     return new FileCheckpoint(open, {
       format: "gguf",
       files: [file.realPath],
-      tensors: renameAll(tensors, metadata.get("general.architecture"), path),
+      tensors: renameAll(tensors, metadata, path),
       metadata,
     });
   } catch (error) {
@@ -167,9 +168,12 @@ function toSlice(info: TensorInfo, file: FoundFile, dataStart: number, alignment
 
 function renameAll(
   tensors: readonly TensorSlice[],
-  architecture: MetadataValue | undefined,
+  metadata: ReadonlyMap<string, MetadataValue>,
   file: string,
 ): Map<string, TensorSlice> {
+  const architecture = metadata.get("general.architecture");
+  if (architecture === "clip")
+    return new Map(renameClipTensors(tensors, metadata, file).map((tensor) => [tensor.name, tensor]));
   const renamed = new Map<string, TensorSlice>();
   for (const tensor of tensors) {
     const { name, storedPlusOne } = renameGgufTensor(tensor.name, architecture);
