@@ -40,6 +40,7 @@ export {
   Gemma3Model,
 } from "./api/gemma3-multimodal.ts";
 export { Gemma3nForCausalLM, Gemma3nTextModel } from "./api/gemma3n.ts";
+export { Gemma3nForConditionalGeneration, Gemma3nModel } from "./api/gemma3n-multimodal.ts";
 export type { ImageFeaturesOutput } from "./api/image-encoder.ts";
 export {
   AutoImageProcessor,
@@ -89,6 +90,7 @@ export { Gemma3TextConfig } from "./models/gemma3/config.ts";
 export { Gemma3Config } from "./models/gemma3/multimodal-config.ts";
 export { Gemma3nAudioConfig } from "./models/gemma3n/audio-config.ts";
 export { Gemma3nTextConfig } from "./models/gemma3n/config.ts";
+export { Gemma3nConfig } from "./models/gemma3n/multimodal-config.ts";
 export { Gemma3nVisionConfig } from "./models/gemma3n/vision-config.ts";
 export { SiglipVisionConfig } from "./models/siglip/config.ts";
 export * from "./pipelines/public.ts";

@@ -4,6 +4,7 @@ import { GemmaConfig } from "../models/gemma/config.ts";
 import { Gemma3TextConfig } from "../models/gemma3/config.ts";
 import { Gemma3Config } from "../models/gemma3/multimodal-config.ts";
 import { Gemma3nTextConfig } from "../models/gemma3n/config.ts";
+import { Gemma3nConfig } from "../models/gemma3n/multimodal-config.ts";
 import type { BaseTextModel } from "./base-model.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import type { SequenceClassifier, TokenClassifier } from "./classifiers.ts";
@@ -20,6 +21,7 @@ import {
   Gemma3Model,
 } from "./gemma3-multimodal.ts";
 import { Gemma3nForCausalLM, Gemma3nTextModel } from "./gemma3n.ts";
+import { Gemma3nForConditionalGeneration, Gemma3nModel } from "./gemma3n-multimodal.ts";
 import { ModelFiles } from "./model-files.ts";
 import { checkPretrainedOptions, type PretrainedOptions } from "./options.ts";
 
@@ -31,13 +33,14 @@ interface ModelClass<Model> {
 }
 
 /** An instance of any model's configuration class. */
-export type AnyConfig = GemmaConfig | Gemma3TextConfig | Gemma3Config | Gemma3nTextConfig;
+export type AnyConfig = GemmaConfig | Gemma3TextConfig | Gemma3Config | Gemma3nTextConfig | Gemma3nConfig;
 
 const CONFIGS: ByType<new (config: JsonObject) => AnyConfig> = {
   gemma: GemmaConfig,
   gemma3_text: Gemma3TextConfig,
   gemma3: Gemma3Config,
   gemma3n_text: Gemma3nTextConfig,
+  gemma3n: Gemma3nConfig,
 };
 
 const MODELS: ByType<ModelClass<BaseTextModel>> = {
@@ -45,6 +48,7 @@ const MODELS: ByType<ModelClass<BaseTextModel>> = {
   gemma3_text: Gemma3TextModel,
   gemma3n_text: Gemma3nTextModel,
   gemma3: Gemma3Model,
+  gemma3n: Gemma3nModel,
 };
 
 const CAUSAL_LMS: ByType<ModelClass<CausalLM>> = {
@@ -57,6 +61,7 @@ const CAUSAL_LMS: ByType<ModelClass<CausalLM>> = {
 
 const IMAGE_TEXT_MODELS: ByType<ModelClass<CausalLM>> = {
   gemma3: Gemma3ForConditionalGeneration,
+  gemma3n: Gemma3nForConditionalGeneration,
 };
 
 const SEQUENCE_CLASSIFIERS: ByType<ModelClass<SequenceClassifier>> = {

@@ -23,6 +23,10 @@ export interface DecoderForwardInputs {
   readonly token_type_ids?: IdsInput | null;
   /** float32 [images, channels, height, width], as a processor gives them; for models that take images. */
   readonly pixel_values?: Tensor | null;
+  /** float32 [clips, frames, bands], as a feature extractor gives them; for models that take sounds. */
+  readonly input_features?: Tensor | null;
+  /** [clips, frames], 0 at padding. */
+  readonly input_features_mask?: Tensor | null;
   /** [batch, length] or [1, length]. By default a row's tokens count from 0, or on from what the cache holds. */
   readonly position_ids?: IdsInput | null;
   /** What to predict: ids per position (-100: none), or a classifier's labels. Gives `loss`. */

@@ -5,12 +5,13 @@ import { readStoredTensors, type StoredTensor } from "../../tools/parity/safeten
 import { cacheFolder } from "../cache-folder.ts";
 import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import { InputError } from "../errors.ts";
+import { Gemma3nAudioTower } from "../models/gemma3n/audio/encoder.ts";
 import { Gemma3nAudioConfig } from "../models/gemma3n/audio-config.ts";
 import { loadEngine } from "../runtime/engine.ts";
 import { Tensor } from "../tensor.ts";
-import type { PartSource } from "./encoder-part.ts";
+import { EncoderPart, type PartSource } from "./encoder-part.ts";
 import { audioTokens, Gemma3nAudio } from "./gemma3n-audio.ts";
-import { HardEmbeddings } from "./hard-embeddings.ts";
+import { EmbedderAt, HardEmbeddings } from "./hard-embeddings.ts";
 import type { ModelOptions } from "./options.ts";
 
 const fixtures = fileURLToPath(new URL("../../test/fixtures/audio-towers/", import.meta.url));
@@ -24,6 +25,11 @@ async function partSource(path: string, dtype: ModelOptions["dtype"] = "fp32"): 
     pack: { folder: `${cacheFolder()}/packs` },
     engine: { engine: await loadEngine(), device: "cpu" },
   };
+}
+
+function makeAudio(config: Gemma3nAudioConfig, hidden_size: number, source: PartSource): Gemma3nAudio {
+  const part = new EncoderPart(new Gemma3nAudioTower(config, hidden_size), source);
+  return new Gemma3nAudio(config, hidden_size, part);
 }
 
 function withoutModelPrefix(checkpoint: Checkpoint): Checkpoint {
@@ -75,7 +81,7 @@ describe.each(["odd", "kernels", "short"])("a tower of %s sizes", (name) => {
   beforeAll(async () => {
     io = await readStoredTensors(`${fixtures}${name}/io.safetensors`);
     source = await partSource(fixtures + name);
-    audio = new Gemma3nAudio(config, hidden_size, source);
+    audio = makeAudio(config, hidden_size, source);
   });
   afterAll(() => audio.part.dispose());
 
@@ -109,7 +115,8 @@ describe.each(["odd", "kernels", "short"])("a tower of %s sizes", (name) => {
   });
 
   it("embeds ids as HF does, without the tower", async () => {
-    const hard = new HardEmbeddings("embed_audio", config, hidden_size, source);
+    const part = new EncoderPart(new EmbedderAt("embed_audio", config, hidden_size), source);
+    const hard = new HardEmbeddings(config, hidden_size, part);
     const vectors = await hard.embed([...io.get("ids")!.data]);
     expect(worst(vectors, io.get("hard_embeddings")!, 1e-5)).toBeLessThan(1);
     await expect(hard.embed([config.vocab_offset - 1])).rejects.toThrow(InputError);
@@ -118,7 +125,7 @@ describe.each(["odd", "kernels", "short"])("a tower of %s sizes", (name) => {
   });
 
   it("stays near in 8 bits", async () => {
-    const small = new Gemma3nAudio(config, hidden_size, await partSource(fixtures + name, "q8"));
+    const small = makeAudio(config, hidden_size, await partSource(fixtures + name, "q8"));
     const output = await small.features({
       input_features: floatTensor(io.get("input_features")!),
       input_features_mask: boolTensor(io.get("input_features_mask")!),
@@ -157,7 +164,7 @@ describe("Gemma3nAudio", () => {
       hidden_size: 16,
       conf_num_attention_heads: 4,
     });
-    const audio = new Gemma3nAudio(config, 8, await partSource(`${fixtures}short`));
+    const audio = makeAudio(config, 8, await partSource(`${fixtures}short`));
     const features = (dims: number[]): Tensor =>
       new Tensor("float32", new Float32Array(dims.reduce((a, b) => a * b, 1)), dims);
     const mask = new Tensor("bool", new Uint8Array(3), [1, 3]);
@@ -188,7 +195,7 @@ describe.skipIf(!existsSync(golden))("HF's own audio features", async () => {
   const config = new Gemma3nAudioConfig(audio_config);
   for (const test of tests.filter(({ call }) => call === "get_audio_features")) {
     it(test.name, async () => {
-      const audio = new Gemma3nAudio(config, text_config.hidden_size, await partSource(`${golden}model`));
+      const audio = makeAudio(config, text_config.hidden_size, await partSource(`${golden}model`));
       const expected = (key: string): StoredTensor => values.get(test.expected[key]!)!;
       const output = await audio.features(
         {

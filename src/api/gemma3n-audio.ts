@@ -1,10 +1,10 @@
 import { InputError } from "../errors.ts";
 import { float32, RunValues } from "../generation/decoder-model.ts";
-import { Gemma3nAudioTower, traceAudioFeatures } from "../models/gemma3n/audio/encoder.ts";
+import { type Gemma3nAudioTower, traceAudioFeatures } from "../models/gemma3n/audio/encoder.ts";
 import { type AudioSteps, audioLengths, audioSteps } from "../models/gemma3n/audio/steps.ts";
 import type { Gemma3nAudioConfig } from "../models/gemma3n/audio-config.ts";
 import { Tensor } from "../tensor.ts";
-import { EncoderPart, type PartSource } from "./encoder-part.ts";
+import type { EncoderPart } from "./encoder-part.ts";
 
 /** What the feature extractor gives. */
 export interface AudioTowerInputs {
@@ -32,9 +32,9 @@ export class Gemma3nAudio {
   readonly #config: Gemma3nAudioConfig;
   readonly #hidden_size: number;
 
-  /** `hidden_size` is the text model's; the source's checkpoint has keys `audio_tower.…` and `embed_audio.…`. */
-  constructor(config: Gemma3nAudioConfig, hidden_size: number, source: PartSource) {
-    this.part = new EncoderPart(new Gemma3nAudioTower(config, hidden_size), source);
+  /** `hidden_size` is the text model's; the part's checkpoint has keys `audio_tower.…` and `embed_audio.…`. */
+  constructor(config: Gemma3nAudioConfig, hidden_size: number, part: EncoderPart<Gemma3nAudioTower>) {
+    this.part = part;
     this.#config = config;
     this.#hidden_size = hidden_size;
   }

@@ -6,38 +6,42 @@ import {
   traceHardEmbeddings,
 } from "../models/gemma3n/multimodal-embedder.ts";
 import { Module } from "../nn/module.ts";
-import { EncoderPart, type PartSource } from "./encoder-part.ts";
+import type { EncoderPart } from "./encoder-part.ts";
 
 /** Where Gemma 3n keeps an embedder. */
 export type EmbedderKey = "embed_vision" | "embed_audio";
 
 /** An embedder at its place in the checkpoint. */
-class EmbedderAt extends Module {
+export class EmbedderAt extends Module {
   declare readonly embed_vision?: Gemma3nMultimodalEmbedder;
   declare readonly embed_audio?: Gemma3nMultimodalEmbedder;
+  readonly #key: EmbedderKey;
 
-  constructor(key: EmbedderKey, embedder: Gemma3nMultimodalEmbedder) {
+  /** `text_hidden_size` is the text model's hidden_size. */
+  constructor(key: EmbedderKey, config: EmbedderConfig, text_hidden_size: number) {
     super();
-    this[key] = embedder;
+    this[key] = new Gemma3nMultimodalEmbedder(config, text_hidden_size);
+    this.#key = key;
+  }
+
+  get embedder(): Gemma3nMultimodalEmbedder {
+    return this[this.#key]!;
   }
 }
 
 /** Vectors of the ids beyond the text's, which stand for images and sounds: Gemma 3n's embedders without its towers. */
 export class HardEmbeddings {
   readonly part: EncoderPart<EmbedderAt>;
-  readonly #embedder: Gemma3nMultimodalEmbedder;
   readonly #config: EmbedderConfig & { readonly vocab_offset: number };
   readonly #hidden_size: number;
 
-  /** `hidden_size` is the text model's; the source's checkpoint has keys `embed_vision.…` or `embed_audio.…`. */
+  /** `hidden_size` is the text model's; the part's checkpoint has keys `embed_vision.…` or `embed_audio.…`. */
   constructor(
-    key: EmbedderKey,
     config: EmbedderConfig & { readonly vocab_offset: number },
     hidden_size: number,
-    source: PartSource,
+    part: EncoderPart<EmbedderAt>,
   ) {
-    this.#embedder = new Gemma3nMultimodalEmbedder(config, hidden_size);
-    this.part = new EncoderPart(new EmbedderAt(key, this.#embedder), source);
+    this.part = part;
     this.#config = config;
     this.#hidden_size = hidden_size;
   }
@@ -53,8 +57,8 @@ export class HardEmbeddings {
     }
     const vectors = new Float32Array(ids.length * this.#hidden_size);
     if (ids.length === 0) return vectors;
-    const session = await this.part.session("hard embeddings", (_, graph) =>
-      traceHardEmbeddings(graph, this.#embedder),
+    const session = await this.part.session("hard embeddings", ({ embedder }, graph) =>
+      traceHardEmbeddings(graph, embedder),
     );
     const run = new RunValues(session);
     const indices = BigInt64Array.from(ids, (id) => BigInt(id - vocab_offset));

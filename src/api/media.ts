@@ -1,4 +1,5 @@
 import { InputError } from "../errors.ts";
+import type { HardIds } from "../generation/hard-ids.ts";
 import type { MediaSpan, RowMedia } from "../generation/media.ts";
 import { type IdsInput, readRows } from "../generation/prompt.ts";
 import type { Module } from "../nn/module.ts";
@@ -10,6 +11,10 @@ export interface MediaInputs {
   readonly token_type_ids?: IdsInput | null | undefined;
   /** float32 [images, channels, height, width], as a processor gives them. */
   readonly pixel_values?: Tensor | null | undefined;
+  /** float32 [clips, frames, bands], as a feature extractor gives them. */
+  readonly input_features?: Tensor | null | undefined;
+  /** [clips, frames], 0 at padding. */
+  readonly input_features_mask?: Tensor | null | undefined;
   readonly signal?: AbortSignal | null | undefined;
 }
 
@@ -35,8 +40,10 @@ export interface FoundMedia {
 export interface MediaReader {
   /** Inputs that the model takes besides those of a text model. */
   readonly inputNames: readonly string[];
-  /** By their names in `dtype` maps: "vision_encoder", "audio_encoder". */
+  /** By name: "vision_encoder", "audio_encoder". */
   readonly parts: ReadonlyMap<string, EncoderPart<Module>>;
+  /** Ids that have no vectors in the embedding table. */
+  readonly hardIds?: HardIds;
   read(inputs: MediaInputs, rows: MediaRows): Promise<FoundMedia>;
 }
 
@@ -53,7 +60,7 @@ export interface Features {
 }
 
 /** Where a row's tokens take their vectors from: an item and the place in it; undefined: from the embedding. */
-type Slots = readonly (readonly (Float32Array | undefined)[])[];
+export type Slots = readonly (readonly (Float32Array | undefined)[])[];
 
 /**
  * The vector of every placeholder that is computed. Items may be given for all rows, or only for what a cache does not

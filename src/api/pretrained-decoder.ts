@@ -68,6 +68,8 @@ export interface ModelOutput {
   readonly past_key_values?: Cache;
   /** float32 [images, tokens, hidden_size]: the vectors of the images that came with the call. */
   readonly image_hidden_states?: Tensor;
+  /** float32 [clips, tokens, hidden_size]: the vectors of the sounds that came with the call. */
+  readonly audio_hidden_states?: Tensor;
 }
 
 /** A loaded model: what the classes of its parts (with a head, without) share. */
@@ -117,8 +119,8 @@ export class TextModelCore<Config extends ModelConfig> {
       },
       { engine, device: options.device, ...threads },
     );
-    this.decoder = new TransformerDecoder(this.sessions);
     this.media = media?.((row) => this.decoder.embed([row]));
+    this.decoder = new TransformerDecoder(this.sessions, this.media?.hardIds);
   }
 
   /** Loads what a class of this family and head needs; `name` is the class', for messages. */

@@ -1,5 +1,6 @@
 import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import { withModelPrefix, withVisionTower } from "../checkpoints/model-prefix.ts";
+import { withPointwiseMatrices } from "../checkpoints/pointwise.ts";
 import { ConfigError } from "../errors.ts";
 import type { JsonObject } from "../models/config-reader.ts";
 import { GemmaConfig } from "../models/gemma/config.ts";
@@ -8,12 +9,17 @@ import { type Gemma3TextConfig, gemma3TextConfig } from "../models/gemma3/config
 import { Gemma3Config } from "../models/gemma3/multimodal-config.ts";
 import { Gemma3ImageEncoder } from "../models/gemma3/projector.ts";
 import { Gemma3TextModule } from "../models/gemma3/text.ts";
+import { Gemma3nAudioTower } from "../models/gemma3n/audio/encoder.ts";
 import { type Gemma3nTextConfig, gemma3nTextConfig } from "../models/gemma3n/config.ts";
+import { Gemma3nConfig } from "../models/gemma3n/multimodal-config.ts";
 import { Gemma3nTextModule } from "../models/gemma3n/text.ts";
+import { Gemma3nImageEncoder } from "../models/gemma3n/vision/tower.ts";
 import { CausalLMModule, ClassificationModule, HeadedModule, type TextModule } from "../models/heads.ts";
 import type { ModelConfig, TextConfig } from "../models/text-config.ts";
 import { type Module, namedParameters } from "../nn/module.ts";
 import { EncoderPart } from "./encoder-part.ts";
+import { Gemma3nMedia, type Gemma3nParts } from "./gemma3n-media.ts";
+import { EmbedderAt, type EmbedderKey } from "./hard-embeddings.ts";
 import { Gemma3Images } from "./image-encoder.ts";
 import type { MediaReader } from "./media.ts";
 import type { EncoderName, PretrainedOptions } from "./options.ts";
@@ -37,14 +43,25 @@ export interface MediaFamily<Config extends ModelConfig> {
   /** The checkpoint's tensors under the encoders' names. */
   checkpoint(checkpoint: Checkpoint): Checkpoint;
   /** The modules that make vectors of images or sounds, without weights yet. */
-  encoders(config: Config): Readonly<Partial<Record<EncoderName, Module>>>;
+  encoders(config: Config): Readonly<Partial<Record<PartName, Module>>>;
   /** `embed` gives the text model's own vectors of ids, [tokens, hidden_size]. */
   reader(
     config: Config,
-    encoders: ReadonlyMap<EncoderName, EncoderPart<Module>>,
+    encoders: ReadonlyMap<PartName, EncoderPart<Module>>,
     embed: (row: readonly number[]) => Promise<Float32Array>,
   ): MediaReader;
 }
+
+/** A part of a model beside the text model. */
+export type PartName = EncoderName | EmbedderKey;
+
+/** What `dtype` maps call the storage of each part. */
+const PART_STORAGE: Readonly<Record<PartName, EncoderName>> = {
+  vision_encoder: "vision_encoder",
+  audio_encoder: "audio_encoder",
+  embed_vision: "vision_encoder",
+  embed_audio: "audio_encoder",
+};
 
 export const GEMMA: TextFamily<GemmaConfig> = {
   model_type: "gemma",
@@ -75,6 +92,23 @@ export const GEMMA3: TextFamily<Gemma3Config> = {
     encoders: (config) => ({ vision_encoder: new Gemma3ImageEncoder(config) }),
     reader: (config, encoders, embed) =>
       new Gemma3Images(config, encoders.get("vision_encoder") as EncoderPart<Gemma3ImageEncoder>, embed),
+  },
+};
+
+export const GEMMA3N: TextFamily<Gemma3nConfig> = {
+  model_type: "gemma3n",
+  config: (json) => (json instanceof Gemma3nConfig ? json : new Gemma3nConfig(json)),
+  text: (config) => new Gemma3nTextModule(config.text_config),
+  media: {
+    checkpoint: (checkpoint) => withPointwiseMatrices(withModelPrefix(checkpoint)),
+    encoders: ({ vision_config, audio_config, text_config: { hidden_size } }) => ({
+      vision_encoder: new Gemma3nImageEncoder(vision_config, hidden_size),
+      audio_encoder: new Gemma3nAudioTower(audio_config, hidden_size),
+      embed_vision: new EmbedderAt("embed_vision", vision_config, hidden_size),
+      embed_audio: new EmbedderAt("embed_audio", audio_config, hidden_size),
+    }),
+    reader: (config, encoders) =>
+      new Gemma3nMedia(config, Object.fromEntries(encoders) as unknown as Gemma3nParts),
   },
 };
 
@@ -177,7 +211,7 @@ export async function loadTextModel<Config extends ModelConfig>(
 }
 
 interface FoundEncoder {
-  readonly name: EncoderName;
+  readonly name: PartName;
   readonly module: Module;
   /** Of its tensors in the checkpoint. */
   readonly bytes: number;
@@ -192,7 +226,7 @@ function findEncoders<Config extends ModelConfig>(
   if (media === undefined) return [];
   const named = media.checkpoint(checkpoint);
   return Object.entries(media.encoders(config)).map(([name, module]) => ({
-    name: name as EncoderName,
+    name: name as PartName,
     module,
     bytes: partBytes(name, module, named),
   }));
@@ -200,7 +234,12 @@ function findEncoders<Config extends ModelConfig>(
 
 /** Bytes of the tensors of a model's encoders in its checkpoint, by part; empty for a model of text alone. */
 export function encoderBytes(config: ModelConfig, checkpoint: Checkpoint): Readonly<Record<string, number>> {
-  const found = config instanceof Gemma3Config ? findEncoders(GEMMA3, config, checkpoint) : [];
+  const found =
+    config instanceof Gemma3Config
+      ? findEncoders(GEMMA3, config, checkpoint)
+      : config instanceof Gemma3nConfig
+        ? findEncoders(GEMMA3N, config, checkpoint)
+        : [];
   return Object.fromEntries(found.map(({ name, bytes }) => [name, bytes]));
 }
 
@@ -208,11 +247,11 @@ function encoderParts(
   encoders: readonly FoundEncoder[],
   reader: Pick<MediaFamily<never>, "checkpoint">,
   { encoderPath: path, pack, engine, options }: LoadedModel,
-): ReadonlyMap<EncoderName, EncoderPart<Module>> {
+): ReadonlyMap<PartName, EncoderPart<Module>> {
   const { device, threads } = options;
   return new Map(
     encoders.map(({ name, module, bytes }) => {
-      const weights = options.encoders[name];
+      const weights = options.encoders[PART_STORAGE[name]];
       const run = { engine, device, ...(threads === undefined ? {} : { threads }) };
       return [name, new EncoderPart(module, { path, reader, weights, pack, engine: run }, bytes)] as const;
     }),

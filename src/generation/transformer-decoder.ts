@@ -4,6 +4,7 @@ import { CausalSteps } from "./causal-steps.ts";
 import type { CacheWish, Decoder, DecoderCache, DecoderStep, StepOptions } from "./decoder.ts";
 import { type DecoderModel, RopeInputs } from "./decoder-model.ts";
 import { embedTokens } from "./embed-tokens.ts";
+import { type HardIds, hasHardIds, withHardIds } from "./hard-ids.ts";
 import { KeyValueCache } from "./kv-cache.ts";
 import { MaskedSteps } from "./masked-steps.ts";
 import { type MediaOptions, MediaSteps } from "./media-steps.ts";
@@ -17,9 +18,11 @@ export class TransformerDecoder implements Decoder {
   readonly #causal: CausalSteps;
   readonly #masked: MaskedSteps;
   readonly #media: MediaSteps;
+  readonly #hardIds: HardIds | undefined;
 
-  constructor(model: DecoderModel) {
+  constructor(model: DecoderModel, hardIds?: HardIds) {
     this.#model = model;
+    this.#hardIds = hardIds;
     const rope = new RopeInputs(model.rope);
     this.#causal = new CausalSteps(model, rope);
     this.#masked = new MaskedSteps(model, rope);
@@ -75,7 +78,7 @@ export class TransformerDecoder implements Decoder {
   async step(
     rows: readonly (readonly number[])[],
     given: DecoderCache,
-    options: StepOptions = {},
+    asked: StepOptions = {},
   ): Promise<DecoderStep> {
     const longest = Math.max(...rows.map((row) => row.length));
     const cache = Cache.from(given).open(this.#model.layers, rows.length, longest);
@@ -83,6 +86,7 @@ export class TransformerDecoder implements Decoder {
       throw new InputError(`${rows.length} rows of tokens for a cache of ${cache.batch} rows`);
     this.#check(rows);
     cache.checkRoom(rows.map((row) => row.length));
+    const options = await this.#withHardIds(rows, asked);
     const holes = cache.rows.some(({ hidden }) => hidden.size > 0);
     const masked = holes || needsMask(options);
     if (hasMedia(options))
@@ -91,8 +95,9 @@ export class TransformerDecoder implements Decoder {
   }
 
   /** One step over rows that nothing comes before or after: no cache is kept. */
-  async encode(rows: readonly (readonly number[])[], options: StepOptions = {}): Promise<DecoderStep> {
+  async encode(rows: readonly (readonly number[])[], asked: StepOptions = {}): Promise<DecoderStep> {
     this.#check(rows);
+    const options = await this.#withHardIds(rows, asked);
     if (this.#model.bidirectional || needsMask(options))
       return hasMedia(options)
         ? this.#media.masked(rows, undefined, options)
@@ -106,6 +111,13 @@ export class TransformerDecoder implements Decoder {
     } finally {
       cache.dispose();
     }
+  }
+
+  /** A caller's own vectors stay as they are. */
+  async #withHardIds(rows: readonly (readonly number[])[], options: StepOptions): Promise<StepOptions> {
+    const hard = this.#hardIds;
+    if (hard === undefined || options.inputs_embeds !== undefined || !hasHardIds(rows, hard)) return options;
+    return { ...options, media: await withHardIds(rows, options.media, hard, options.signal) };
   }
 
   #check(rows: readonly (readonly number[])[]): void {

@@ -4,12 +4,14 @@ import { decodeWithCache, generate } from "./generation.ts";
 import { attentionMasks, visualizeAttentionMask } from "./masks.ts";
 import { featureExtractor, processor, processorChatTemplate } from "./media.ts";
 import {
+  audioFeatures,
   forward,
   forwardBaseModel,
   forwardNf4,
   imageFeatures,
   perLayerInputs,
   promptLogprobs,
+  visionStages,
 } from "./model.ts";
 import { int4Quantize, nf4Quantize } from "./quantization.ts";
 import { logitsProcessor, softmax } from "./scores.ts";
@@ -21,6 +23,8 @@ const CALLS: Readonly<Record<string, Call>> = {
   forward_base_model: forwardBaseModel,
   forward_nf4: forwardNf4,
   get_image_features: imageFeatures,
+  get_audio_features: audioFeatures,
+  vision_stages: visionStages,
   generate,
   decode_with_cache: decodeWithCache,
   prompt_logprobs: promptLogprobs,

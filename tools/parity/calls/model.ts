@@ -81,11 +81,42 @@ export const imageFeatures: Call = async (context) => {
   const { test } = context;
   const model = await context.load(test.class);
   const result = await method(model, "get_image_features", test.class)(context.inputs());
+  const last = toNumbers(field(result, "last_hidden_state"), "last_hidden_state");
   return {
     tensors: {
       image_features: toNumbers(field(result, "pooler_output"), "pooler_output"),
-      vision_last_hidden_state: toNumbers(field(result, "last_hidden_state"), "last_hidden_state"),
+      // Two names of one thing: SigLIP's in Gemma 3, and the tower's in 3n.
+      vision_last_hidden_state: last,
+      vision_tower_output: last,
     },
+  };
+};
+
+/** What the audio encoder's parts give, and the projected features. */
+export const audioFeatures: Call = async (context) => {
+  const { test } = context;
+  const model = await context.load(test.class);
+  const result = await method(model, "get_audio_features", test.class)(context.inputs());
+  return {
+    tensors: {
+      subsample_conv_projection: toNumbers(field(result, "subsample_conv_projection"), "subsampled"),
+      encoder_output: toNumbers(field(result, "last_hidden_state"), "last_hidden_state"),
+      encoder_padding_mask: toNumbers(field(result, "audio_mel_mask"), "audio_mel_mask"),
+      audio_features: toNumbers(field(result, "pooler_output"), "pooler_output"),
+    },
+  };
+};
+
+/** The maps of the vision tower's stem and stages. */
+export const visionStages: Call = async (context) => {
+  const { test } = context;
+  const model = await context.load(test.class);
+  const get = method(model, "get_image_features", test.class);
+  const states = field(await get({ ...context.inputs(), output_hidden_states: true }), "hidden_states");
+  if (!Array.isArray(states)) throw new Error("hidden_states: expected the tower's maps");
+  const names = ["stem", ...states.slice(1).map((_, stage) => `stage.${stage}`)];
+  return {
+    tensors: Object.fromEntries(states.map((state, i) => [names[i]!, toNumbers(state, names[i]!)])),
   };
 };
 
