@@ -28,6 +28,37 @@ describe("RawAudio.read", () => {
     expect(worstDifference(interleaved(audio), floats(samples))).toBe(0);
   });
 
+  it.each([
+    ["s8.flac", 0],
+    ["s16.flac", 0],
+    // The decoder's own float32 cannot hold every integer.
+    ["s24.flac", 2 ** -23],
+    // The same algorithms, in another order of operations.
+    ["mono.mp3", 2e-5],
+    ["stereo.mp3", 2e-5],
+    ["mono-vorbis.ogg", 2e-5],
+    ["stereo-vorbis.ogg", 2e-5],
+    ["stereo-opus.ogg", 2e-4],
+  ])("gives %s as libsndfile does", async (name, tolerance) => {
+    const audio = await RawAudio.read(SOUNDS + name);
+    const { sampling_rate, channels, samples } = files[name]!;
+    expect(audio.sampling_rate).toBe(sampling_rate);
+    expect(audio.channels.length).toBe(channels);
+    expect(worstDifference(interleaved(audio), floats(samples))).toBeLessThanOrEqual(tolerance);
+  });
+
+  it("reads Opus at 48 kHz whatever rate it was made from", async () => {
+    const name = "mono-opus.ogg";
+    expect((await RawAudio.read(SOUNDS + name)).duration).toBe(3000 / 16_000);
+    const samples = await load_audio(SOUNDS + name);
+    const expected = floats(files[name]!.samples);
+    const energy = (values: Float32Array): number => values.reduce((sum, value) => sum + value * value, 0);
+    // libsndfile lets the codec itself decode to 16 kHz, with a filter of its own.
+    const error = energy(samples.map((sample, i) => sample - expected[i]!));
+    expect(samples.length).toBe(3000);
+    expect(error / energy(expected)).toBeLessThan(0.05);
+  });
+
   it("reads a file whose length was left open", async () => {
     const data = wav.indexOf("data");
     const open = Uint8Array.from(wav);
@@ -96,6 +127,10 @@ describe("load_audio", () => {
       bytes[offset] = value;
       return bytes;
     };
+    const file = (name: string): Uint8Array => readFileSync(SOUNDS + name);
+    const damaged = (name: string, start: number, length: number): Uint8Array => {
+      return file(name).map((byte, i) => (i >= start && i < start + length ? byte ^ 0x55 : byte));
+    };
     const refused: [Parameters<typeof load_audio>[0], Parameters<typeof load_audio>[1], string][] = [
       [`${SOUNDS}none.wav`, {}, "there is no such audio file"],
       [SOUNDS, {}, "is not a file"],
@@ -103,6 +138,26 @@ describe("load_audio", () => {
       [wav.subarray(0, 500), {}, "is cut off"],
       [wav.subarray(0, 40), {}, "without samples"],
       [wav.subarray(0, 44), {}, "is cut off"],
+      [Buffer.from("FORM....AIFFCOMM"), {}, "neither WAV, FLAC, MP3, Ogg Opus nor Ogg Vorbis"],
+      [file("stereo.mp3").subarray(0, 3000), {}, "bytes of a frame are there"],
+      [damaged("stereo.mp3", 2000, 600), {}, "is damaged: there is no MP3 frame at byte"],
+      [
+        Buffer.concat([Buffer.from("ID3\x04\0\0\0\0\x02\0"), file("mono.mp3").subarray(0, 9)]),
+        {},
+        "within its ID3 tag",
+      ],
+      [file("s16.flac").subarray(0, 9000), {}, "is cut off or damaged: "],
+      [damaged("s16.flac", 9000, 1), {}, "is cut off or damaged: "],
+      [file("s16.flac").subarray(0, 50), {}, "is cut off within its metadata"],
+      [damaged("s16.flac", 4, 1), {}, "does not begin with the stream's description"],
+      [file("s16.flac"), { maxSamples: 9999 }, "has more than 9999 samples"],
+      [file("stereo-opus.ogg").subarray(0, 2000), {}, "is cut off within a page"],
+      [damaged("stereo-opus.ogg", 1500, 1), {}, "the check sum of the page at byte"],
+      [damaged("stereo-vorbis.ogg", 5000, 1), {}, "the check sum of the page at byte"],
+      [Buffer.concat([file("mono-opus.ogg"), file("mono-opus.ogg")]), {}, "one after the other"],
+      [file("mono-vorbis.ogg").subarray(0, 58), {}, "is cut off: its last page is missing"],
+      [damaged("stereo-opus.ogg", 28, 1), {}, "Ogg file of something other than Opus or Vorbis"],
+      [file("stereo.mp3"), { maxSeconds: 0.05 }, "is longer than 0.05 s"],
       [changed(20, 2), {}, "coding 2 with 16 bits; PCM of 8, 16, 24 or 32 bits"],
       [changed(32, 2), {}, "frames of 2 bytes for 2 channels of 16 bits"],
       [changed(22, 0), {}, "frames of 4 bytes for 0 channels"],
