@@ -14,8 +14,11 @@ export interface GraphVariant {
   readonly cache: "float32" | "int8";
   /** "both": vectors for the first layer, and the ids for what every layer looks up by them (Gemma 3n). */
   readonly input: "input_ids" | "inputs_embeds" | "both";
-  /** `logits` of the positions that the input `logits_positions` names. */
-  readonly logits: boolean;
+  /**
+   * `logits` of the positions that the input `logits_positions` names; "inputs": what the output layer makes them of,
+   * `head_inputs` [rows, hidden_size], where that layer runs apart.
+   */
+  readonly logits: boolean | "inputs";
   /**
    * "all": `hidden_states.N` [batch, seq, hidden_size], the embeddings first, the normed output last; where a model has
    * several streams [batch, seq, streams*hidden_size], the last layer's output last. "last": the normed output, as

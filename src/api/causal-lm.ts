@@ -87,7 +87,7 @@ export abstract class CausalLM<Config extends ModelConfig = ModelConfig> extends
 
   /** Makes the engine's session now instead of at the first call. */
   async prepare(): Promise<void> {
-    await this.core.sessions.session(GENERATION);
+    await this.core.sessions.prepare();
   }
 }
 

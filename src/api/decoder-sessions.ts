@@ -1,6 +1,7 @@
 import { InputError } from "../errors.ts";
 import type { DecoderModel } from "../generation/decoder-model.ts";
 import type { RopeSpec } from "../generation/rope-tables.ts";
+import { SplitHead } from "../generation/split-head.ts";
 import { Graph } from "../graph/graph.ts";
 import { serializeOnnx } from "../graph/onnx/serialize.ts";
 import { staysOnDisk, type WeightSource } from "../graph/weights.ts";
@@ -12,7 +13,8 @@ import { alignHeadDim } from "../nn/head-dim.ts";
 import { bind } from "../nn/module.ts";
 import type { Device, Engine, Session } from "../runtime/session.ts";
 import type { Adapters } from "./adapters.ts";
-import { createPreparedSession } from "./prepared-session.ts";
+import { HeadParts } from "./head-parts.ts";
+import { createPreparedSession, preparable } from "./prepared-session.ts";
 import { commonFolder, sessionConfig } from "./weight-files.ts";
 
 /** What a decoder is built from. */
@@ -57,6 +59,8 @@ export class DecoderSessions implements DecoderModel {
   readonly streams: number;
   readonly usesIds: boolean;
   readonly rope: Readonly<Record<string, RopeSpec>>;
+  readonly head: SplitHead | undefined;
+  readonly #headParts: HeadParts | undefined;
   readonly #parts: DecoderParts;
   readonly #options: EngineOptions;
   readonly #sessions: Map<string, Promise<Session>> = new Map();
@@ -81,13 +85,22 @@ export class DecoderSessions implements DecoderModel {
     this.#parts = parts;
     this.#options = options;
     this.#slots = parts.adapters.slots;
+    this.#headParts = HeadParts.of(this, parts, options);
+    this.head = this.#headParts && new SplitHead(this.#headParts);
   }
 
   session(variant: GraphVariant): Promise<Session> {
     return this.#once(JSON.stringify(Object.entries(variant).sort()), () => {
       const { graph, ...model } = this.#build(variant);
-      return this.#create(graph, model, sameVariant(variant, GENERATION));
+      const whole = sameVariant({ ...variant, logits: true }, GENERATION);
+      return this.#create(graph, model, whole ? (variant.logits === "inputs" ? "part" : "whole") : "none");
     });
+  }
+
+  /** Makes what generation runs. */
+  async prepare(): Promise<void> {
+    if (this.#headParts === undefined) await this.session(GENERATION);
+    else await Promise.all([this.session({ ...GENERATION, logits: "inputs" }), this.#headParts.prepare()]);
   }
 
   /** The session of the embedding alone: `input_ids` [batch, seq] to `inputs_embeds` [batch, seq, hidden_size]. */
@@ -95,12 +108,16 @@ export class DecoderSessions implements DecoderModel {
     return this.piece("embedding", (graph) => this.#parts.module.traceEmbedding(graph));
   }
 
-  /** The session of a small graph over the same weights, such as an embedding. */
-  piece(name: string, trace: (graph: Graph, model: TextModule) => void): Promise<Session> {
+  /** The session of a small graph over the same weights, such as an embedding; `multiplies`: with quantised matrices. */
+  piece(
+    name: string,
+    trace: (graph: Graph, model: TextModule) => void,
+    multiplies = false,
+  ): Promise<Session> {
     return this.#once(name, () => {
       const graph = this.#newGraph();
       trace(graph, this.#parts.module.model);
-      return this.#create(graph, this.#serialize(graph), false);
+      return this.#create(graph, this.#serialize(graph), multiplies ? "part" : "none");
     });
   }
 
@@ -113,6 +130,7 @@ export class DecoderSessions implements DecoderModel {
   /** For good: the model can't run any more. */
   async dispose(): Promise<void> {
     this.#disposed = true;
+    await this.#headParts?.dispose();
     await this.#release();
   }
 
@@ -161,7 +179,7 @@ export class DecoderSessions implements DecoderModel {
   #create(
     graph: Graph,
     serialized: { model: Uint8Array; externalDataFolder: string },
-    prepared: boolean,
+    prepared: "none" | "whole" | "part",
   ): Promise<Session> {
     const { engine, device, threads } = this.#options;
     const { weights, pack } = this.#parts;
@@ -172,14 +190,18 @@ export class DecoderSessions implements DecoderModel {
       config: sessionConfig(weights),
     };
     const bytes = quantisedBytes(weights);
-    const worthwhile =
-      prepared &&
-      engine.native === true &&
-      device === "cpu" &&
-      process.platform !== "win32" &&
-      bytes >= MIN_PREPARED_BYTES;
+    const worthwhile = prepared !== "none" && preparable(engine, device, bytes);
     if (!worthwhile || pack === undefined) return engine.createSession(session);
-    return createPreparedSession(engine, session, { pack, initializers: graph.initializers, bytes });
+    const whole = (): { model: Uint8Array; initializers: Graph["initializers"] } => {
+      const { graph: all, model } = this.#build(GENERATION);
+      return { model, initializers: all.initializers };
+    };
+    return createPreparedSession(engine, session, {
+      pack,
+      initializers: graph.initializers,
+      bytes,
+      ...(prepared === "part" ? { whole } : {}),
+    });
   }
 }
 
@@ -197,9 +219,6 @@ function ropeSpecs(config: TextConfig): Record<string, RopeSpec> {
     }),
   );
 }
-
-/** Small models start as fast without a preparation. */
-const MIN_PREPARED_BYTES = 32 * 2 ** 20;
 
 function quantisedBytes(weights: WeightSource): number {
   return [...weights.values()].reduce(

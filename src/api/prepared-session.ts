@@ -15,7 +15,7 @@ import { GraphError, HubError } from "../errors.ts";
 import type { Initializer } from "../graph/graph.ts";
 import { type ExternalEntries, mapExternalData, mapExternalTensors } from "../graph/onnx/external-data.ts";
 import { relativeLocation } from "../graph/onnx/serialize.ts";
-import type { Engine, Session, SessionOptions } from "../runtime/session.ts";
+import type { Device, Engine, Session, SessionOptions } from "../runtime/session.ts";
 
 const FORMAT_VERSION = 1;
 const SAVED_MODEL = "saved.onnx";
@@ -34,6 +34,21 @@ export interface PreparedSource {
   readonly initializers: ReadonlyMap<string, Initializer>;
   /** Bytes of the quantised weights. */
   readonly bytes: number;
+  /** A graph of all weights of the pack, where this one has but a part of them: what the pack's preparation is made of. */
+  readonly whole?: () => {
+    readonly model: Uint8Array;
+    readonly initializers: ReadonlyMap<string, Initializer>;
+  };
+}
+
+/** Small models start as fast without a preparation. */
+const MIN_PREPARED_BYTES = 32 * 2 ** 20;
+
+/** Whether weights of so many bytes can be prepared, and should be. */
+export function preparable(engine: Engine, device: Device, bytes: number): boolean {
+  return (
+    engine.native === true && device === "cpu" && process.platform !== "win32" && bytes >= MIN_PREPARED_BYTES
+  );
 }
 
 type LocatedOptions = SessionOptions & { readonly externalDataFolder: string };
@@ -49,7 +64,9 @@ export async function createPreparedSession(
 ): Promise<Session> {
   const machine = `${source.pack}.${machineKey(engine, options)}-`;
   const file = `${machine}${shortHash(options.model)}.onnx`;
-  const found = await openPrepared(engine, options, file);
+  const open = (): Promise<Session | undefined> =>
+    source.whole === undefined ? openPrepared(engine, options, file) : openBorrowed(engine, options, machine);
+  const found = await open();
   if (found !== undefined) return found;
   return withLock(
     `${source.pack}.lock`,
@@ -57,8 +74,10 @@ export async function createPreparedSession(
       const meanwhile =
         (await openPrepared(engine, options, file)) ?? (await openBorrowed(engine, options, machine));
       if (meanwhile !== undefined) return meanwhile;
-      await prepare(engine, options, source, file);
-      return (await openPrepared(engine, options, file)) ?? engine.createSession(options);
+      const { model, initializers } = source.whole?.() ?? { ...options, ...source };
+      const target = `${machine}${shortHash(model)}.onnx`;
+      await prepare(engine, { ...options, model }, { ...source, initializers }, target);
+      return (await open()) ?? engine.createSession(options);
     },
     options.signal,
   );

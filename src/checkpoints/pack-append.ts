@@ -8,6 +8,9 @@ const PREPARED = "#prepared";
 const ALIGNMENT = 4096;
 const COPY_BYTES = 1 << 23;
 
+/** Room that a header must have for the entry that `appendPrepared` adds. */
+export const SPARE_HEADER = 256;
+
 /** Bytes of a file that are to be in the pack. */
 export interface Stretch {
   readonly offset: number;

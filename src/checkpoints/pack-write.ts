@@ -10,15 +10,13 @@ import type { Checkpoint, TensorSlice } from "./checkpoint.ts";
 import { checkRoom } from "./disk.ts";
 import type { SafetensorsDtype } from "./dtypes.ts";
 import type { PackOptions } from "./pack.ts";
+import { SPARE_HEADER } from "./pack-append.ts";
 import { encodeLinear, type LinearTarget, linearEntries } from "./pack-linear.ts";
 import type { PlannedWeight } from "./pack-plan.ts";
 import { makeHeader, replaceFile, writeAll } from "./write-safetensors.ts";
 
 /** Elements converted at a time: keeps memory small and the event loop breathing. */
 const RUN_ELEMENTS = 1 << 21;
-
-/** Room in the header for the entry that `appendPrepared` adds. */
-const SPARE_HEADER = 256;
 
 /** One tensor of the pack, with its place once the header is made. */
 interface Entry {

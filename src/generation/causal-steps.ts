@@ -12,6 +12,7 @@ import type { DecoderStep, StepOptions } from "./decoder.ts";
 import { type DecoderModel, float32, type RopeInputs, RunValues } from "./decoder-model.ts";
 import { fetchLogits, fetchStates, joinParts, type PartResult } from "./fetches.ts";
 import { CHUNK, type KeyValueCache, ROLLBACK } from "./kv-cache.ts";
+import type { CandidateWish } from "./split-head.ts";
 import { feedTokens, type Part, slicePart, variantOf } from "./step-input.ts";
 
 /** More tokens than this in one run of a batch go row by row, so that activations stay small. */
@@ -44,6 +45,16 @@ interface BoundStep {
   readonly ropeVersion: number;
   readonly logits: Float32Array;
   readonly inputs: StepInputs;
+  /** Where the output layer runs apart. */
+  readonly head: BoundHead | undefined;
+  release(): void;
+}
+
+/** The whole output layer over the memory of a step. */
+interface BoundHead {
+  /** [wanted, hidden_size] */
+  readonly hidden: Float32Array;
+  readonly binding: Binding;
   release(): void;
 }
 
@@ -76,12 +87,14 @@ export class CausalSteps {
     cache: KeyValueCache,
     options: StepOptions,
   ): Promise<DecoderStep> {
-    const variant = variantOf(options, "causal", cache.quantized ? "int8" : "float32");
+    const asked = variantOf(options, "causal", cache.quantized ? "int8" : "float32");
     const longest = Math.max(...rows.map((row) => row.length));
-    const plain = variant.logits && variant.hidden_states === "none" && variant.input === "input_ids";
+    const plain = asked.logits === true && asked.hidden_states === "none" && asked.input === "input_ids";
+    const stepwise = options.stepwise === true && this.#model.quantised && cache.lengths.length === 1;
+    const apart = plain && !stepwise && asked.cache === "float32" && this.#model.head !== undefined;
+    const variant: GraphVariant = apart ? { ...asked, logits: "inputs" } : asked;
     if (longest === 1 && plain && this.#alike(rows, cache, options))
       return this.#decode(variant, rows, cache, options);
-    const stepwise = options.stepwise === true && this.#model.quantised && cache.lengths.length === 1;
     const parts = stepwise ? this.#steps(rows, cache, options) : this.#parts(rows, cache, longest, options);
     const allocate = (elements: number): Float32Array =>
       parts.length === 1 ? this.#logitsMemory(cache, elements) : new Float32Array(elements);
@@ -151,14 +164,14 @@ export class CausalSteps {
     variant: GraphVariant,
     rows: readonly (readonly number[])[],
     cache: KeyValueCache,
-    { position_ids, signal }: StepOptions,
+    { position_ids, signal, candidates }: StepOptions,
   ): Promise<DecoderStep> {
     const session = await this.#model.session(variant);
     cache.reserve(rows.map(() => 1));
     const positions = cache.nextPositions.map((next, row) => position_ids?.[row]?.[0] ?? next);
     this.#rope.cover([positions]);
     const active = rows.flatMap((row, r) => (row.length === 0 ? [] : [r]));
-    const bound = this.#bindStep(session, variant, cache, active.length);
+    const bound = await this.#bindStep(session, variant, cache, active.length);
     const { inputs } = bound;
     for (const [r, row] of rows.entries()) {
       inputs.input_ids[r] = BigInt(row[0] ?? 0);
@@ -167,14 +180,46 @@ export class CausalSteps {
     fillLengths(inputs.lengths, rows, cache, 0);
     inputs.logits_positions.set(active.map(BigInt));
     await bound.binding.run(signal === undefined ? {} : { signal });
+    const step = await (candidates !== undefined && rows.length === 1 && bound.head !== undefined
+      ? this.#choose(bound, bound.head, candidates, signal)
+      : this.#allLogits(bound, signal));
     cache.commit(
       rows.map((row) => row.length),
       position_ids ?? [],
     );
-    return { logits: bound.logits };
+    return step;
   }
 
-  #bindStep(session: Session, variant: GraphVariant, cache: KeyValueCache, wanted: number): BoundStep {
+  /** The tokens that matter, or all logits where it takes those to tell. */
+  async #choose(
+    bound: BoundStep,
+    { hidden }: BoundHead,
+    wish: CandidateWish,
+    signal: AbortSignal | undefined,
+  ): Promise<DecoderStep> {
+    const candidates = await this.#model.head?.candidates(hidden, wish, signal);
+    return candidates === undefined
+      ? this.#allLogits(bound, signal)
+      : { logits: new Float32Array(0), candidates };
+  }
+
+  async #allLogits({ head, logits }: BoundStep, signal: AbortSignal | undefined): Promise<DecoderStep> {
+    await head?.binding.run(signal === undefined ? {} : { signal });
+    return { logits };
+  }
+
+  async #bindHead(logits: Float32Array, wanted: number): Promise<BoundHead | undefined> {
+    const hidden = new Float32Array(wanted * this.#model.hidden_size);
+    const head = await this.#model.head?.bind(hidden, logits);
+    return head && { hidden, ...head };
+  }
+
+  async #bindStep(
+    session: Session,
+    variant: GraphVariant,
+    cache: KeyValueCache,
+    wanted: number,
+  ): Promise<BoundStep> {
     const held = this.#bound.get(cache);
     const fresh =
       held?.session === session &&
@@ -195,11 +240,17 @@ export class CausalSteps {
     run.feed("input_ids", { type: "int64", data: inputs.input_ids, dims: [batch, 1] });
     run.feed("position_ids", { type: "int64", data: inputs.position_ids, dims: [batch, 1] });
     run.feed("logits_positions", { type: "int64", data: inputs.logits_positions, dims: [wanted] });
-    run.fetch("logits", float32(logits, [wanted, this.#model.logits_size]));
+    const head = variant.logits === "inputs" ? await this.#bindHead(logits, wanted) : undefined;
+    if (head === undefined) run.fetch("logits", float32(logits, [wanted, this.#model.logits_size]));
+    else run.fetch("head_inputs", float32(head.hidden, [wanted, this.#model.hidden_size]));
     this.#rope.feed(run);
     feedLengths(run, inputs.lengths);
     feedCache(run, cache, 0, batch, variant);
-    const { binding, release } = run.bind();
+    const { binding, release: releaseStep } = run.bind();
+    const release = (): void => {
+      releaseStep();
+      head?.release();
+    };
     const bound = {
       binding,
       session,
@@ -207,6 +258,7 @@ export class CausalSteps {
       ropeVersion: this.#rope.version,
       logits,
       inputs,
+      head,
       release,
     };
     this.#bound.set(cache, bound);
@@ -250,14 +302,13 @@ export class CausalSteps {
       feedLengths(run, lengths);
     }
     feedCache(run, cache, firstRow, tokens.length, variant);
-    const logits = variant.logits
-      ? fetchLogits(run, logitsPositions, this.#model, allocate)
-      : new Float32Array(0);
+    const logits = fetchLogits(run, variant, logitsPositions, this.#model, allocate);
     const states = fetchStates(run, variant, part, this.#model);
     await run.run(signal);
+    await logits.finish(signal);
     const positions = new Array<readonly number[] | undefined>(firstRow).fill(undefined);
     cache.commit(counts, [...positions, ...part.position_ids]);
-    return { logits, states: states() };
+    return { logits: logits.values, states: states() };
   }
 }
 

@@ -2,6 +2,7 @@ import type { GraphVariant } from "../graph-variant.ts";
 import type { Binding, HostTensor, RuntimeValue, Session } from "../runtime/session.ts";
 import type { CacheLayer } from "./kv-cache.ts";
 import { type RopeSpec, RopeTables } from "./rope-tables.ts";
+import type { SplitHead } from "./split-head.ts";
 
 /** A traced decoder and how to run it. */
 export interface DecoderModel {
@@ -23,6 +24,8 @@ export interface DecoderModel {
   readonly usesIds: boolean;
   /** By kind of layer. */
   readonly rope: Readonly<Record<string, RopeSpec>>;
+  /** The output layer, where it can run apart from the others. */
+  readonly head?: SplitHead | undefined;
   /** The session of a variant of the graph; made on first use. */
   session(variant: GraphVariant): Promise<Session>;
   /** The session of the embedding alone: `input_ids` [batch, seq] to `inputs_embeds` [batch, seq, hidden_size]. */

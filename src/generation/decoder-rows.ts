@@ -4,6 +4,7 @@ import type { CacheWish, Decoder, DecoderCache, DecoderStep, RowAttention, StepO
 import { splitStreams } from "./fetches.ts";
 import { type RowMedia, withoutFirst } from "./media.ts";
 import type { Prompt } from "./prompt.ts";
+import type { CandidateWish, ScoredTokens } from "./split-head.ts";
 
 export interface DecoderRowsOptions {
   /** A cache that holds the beginnings of the rows. It is changed, and stays the caller's. */
@@ -26,6 +27,8 @@ export interface DecoderRowsOptions {
 export interface RowsStep {
   /** Views that the next step overwrites; undefined for rows that were left out. */
   readonly logits: (Float32Array | undefined)[];
+  /** Of the only row, in place of its logits, when asked for. */
+  readonly candidates?: ScoredTokens | undefined;
   /** One [rows, new positions, hidden_size] per layer, when asked for. */
   readonly hidden_states: Tensor[] | undefined;
   /** One [rows, heads, new positions, keys] per layer, when asked for. */
@@ -104,15 +107,17 @@ export class DecoderRows {
     return this.#rowsStep(step, feed, sources);
   }
 
-  /** Appends a token to each row, none where it is undefined. */
-  async append(tokens: readonly (number | undefined)[]): Promise<RowsStep> {
+  /** Appends a token to each row, none where it is undefined; `wish` says what is wanted of the next ones. */
+  async append(tokens: readonly (number | undefined)[], wish?: CandidateWish): Promise<RowsStep> {
     let feed = tokens.map((token) => (token === undefined ? [] : [token]));
     if (!this.#options.use_cache) {
       feed = feed.map((row, r) => (row.length === 0 ? [] : [...this.#rows[r]!, ...row]));
       this.#rows = this.#rows.map((row, r) => (feed[r]!.length === 0 ? row : feed[r]!));
     }
     const media = this.#media?.map((row, r) => (feed[r]!.length === 0 ? [] : row));
-    const step = await this.#run(feed, media && { media });
+    const step = await this.#run(feed, { ...(media && { media }), ...(wish && { candidates: wish }) });
+    if (step.candidates !== undefined)
+      return { logits: [], candidates: step.candidates, hidden_states: undefined, attentions: undefined };
     return this.#rowsStep(
       step,
       feed,

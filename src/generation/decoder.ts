@@ -1,5 +1,6 @@
 import type { LegacyCache } from "./cache-tensors.ts";
 import type { RowMedia } from "./media.ts";
+import type { CandidateWish, ScoredTokens } from "./split-head.ts";
 
 /** What generation needs from a model: append tokens to rows, get logits back. Padding never reaches a model. */
 
@@ -53,6 +54,8 @@ export interface StepOptions {
    * rounds several at once otherwise.
    */
   readonly stepwise?: boolean;
+  /** Of the only row the tokens alone that this names; the decoder may give all logits instead. */
+  readonly candidates?: CandidateWish;
   readonly signal?: AbortSignal;
 }
 
@@ -68,6 +71,8 @@ export interface DecoderStep {
    * new tokens. A view that the next step overwrites: copy what must last.
    */
   readonly logits: Float32Array;
+  /** When asked for, and cheaper: then there are no logits. */
+  readonly candidates?: ScoredTokens;
   /**
    * When asked for: one [all new tokens, hidden_size] per layer, the embeddings first, the normed output last. Of a
    * model with streams [all new tokens, streams, hidden_size], and the last layer's output last.

@@ -4,21 +4,43 @@ import type { DecoderStep } from "./decoder.ts";
 import { type DecoderModel, float32, type RunValues } from "./decoder-model.ts";
 import { concatenate, dropPadding, hiddenOutputs, LAST_HIDDEN_STATE, type Rectangle } from "./step-input.ts";
 
-/** Asks for the logits of some positions of the rectangle: [positions, logits_size]. */
+/** Logits that a run, and what follows it, will fill. */
+export interface FetchedLogits {
+  /** [positions, logits_size] */
+  readonly values: Float32Array;
+  /** To be called after the run: the output layer may run apart. */
+  finish(signal: AbortSignal | undefined): Promise<void>;
+}
+
+/** Asks for the logits of some positions of the rectangle, none where the variant has none. */
 export function fetchLogits(
   run: RunValues,
+  variant: GraphVariant,
   positions: readonly number[],
-  { logits_size }: DecoderModel,
+  { logits_size, hidden_size, head }: DecoderModel,
   allocate: (elements: number) => Float32Array = (elements) => new Float32Array(elements),
-): Float32Array {
+): FetchedLogits {
+  const finish = (): Promise<void> => Promise.resolve();
+  if (variant.logits === false) return { values: new Float32Array(0), finish };
   // An empty selection is not worth the risk of an engine's corner case: one row too many is thrown away.
   const wanted = Math.max(1, positions.length);
   const data = new BigInt64Array(wanted);
   data.set(positions.map(BigInt));
   run.feed("logits_positions", { type: "int64", data, dims: [wanted] });
   const logits = allocate(wanted * logits_size);
-  run.fetch("logits", float32(logits, [wanted, logits_size]));
-  return logits.subarray(0, positions.length * logits_size);
+  const values = logits.subarray(0, positions.length * logits_size);
+  if (variant.logits === true) {
+    run.fetch("logits", float32(logits, [wanted, logits_size]));
+    return { values, finish };
+  }
+  const hidden = new Float32Array(wanted * hidden_size);
+  run.fetch("head_inputs", float32(hidden, [wanted, hidden_size]));
+  return {
+    values,
+    finish: async (signal) => {
+      if (positions.length > 0) await head!.run(hidden, logits, signal);
+    },
+  };
 }
 
 /** Asks for the hidden states of a variant; the result takes the rows' padding off once they are there. */

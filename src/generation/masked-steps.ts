@@ -99,15 +99,13 @@ class MaskedRun {
     feedTokens(this.values, this.#part, hidden_size);
     this.#feedMasks();
     this.#feedPast();
-    const logits = variant.logits
-      ? fetchLogits(this.values, logitsPositions, this.#model)
-      : new Float32Array(0);
+    const logits = fetchLogits(this.values, variant, logitsPositions, this.#model);
     const states = fetchStates(this.values, variant, this.#part, this.#model);
     const attentions = variant.attentions ? this.#fetchAttentions() : () => [];
     const store = this.#cache === undefined ? () => {} : this.#fetchNew(this.#cache);
     await this.values.run(this.#options.signal);
     store();
-    return { logits, states: states(), attentions: attentions() };
+    return { logits: logits.values, states: states(), attentions: attentions() };
   }
 
   /** Positions before the part that layers of a kind can see. */

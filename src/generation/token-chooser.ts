@@ -2,8 +2,10 @@ import { Tensor } from "../tensor.ts";
 import { Breather } from "./breather.ts";
 import { CandidateWarper, type LogitsProcessorCall, LogitsProcessorList } from "./logits-processors/base.ts";
 import { Candidates } from "./logits-processors/candidates.ts";
+import { MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper } from "./logits-processors/warpers.ts";
 import { argmax } from "./math.ts";
 import { checkScore, drawToken, Random } from "./sampling.ts";
+import type { CandidateWish, ScoredTokens } from "./split-head.ts";
 
 export interface TokenChooserOptions {
   readonly rows: number;
@@ -34,6 +36,24 @@ export class TokenChooser {
       { length: options.rows },
       (_, row) => new Random(options.seed, (options.stream ?? 0) + row),
     );
+  }
+
+  /** What suffices to choose the only row's next token; undefined where that takes all logits. */
+  get wish(): CandidateWish | undefined {
+    const { rows, do_sample, output_scores } = this.#options;
+    if (rows > 1 || output_scores || this.#processors.length > 0) return undefined;
+    let temperature = 1;
+    for (const warper of this.#warpers) {
+      if (warper instanceof TemperatureLogitsWarper) temperature *= warper.temperature;
+      else return narrowing(warper, temperature);
+    }
+    // Dividing by a temperature may make logits equal that were not.
+    return do_sample || this.#warpers.length > 0 ? undefined : { count: 1, below: 0 };
+  }
+
+  /** Chooses the only row's next token from those that `wish` asked for. */
+  chooseAmong(tokens: ScoredTokens): number {
+    return this.pick(this.#narrow(Candidates.among(tokens)));
   }
 
   /** Rows without logits get no token. */
@@ -99,10 +119,27 @@ export class TokenChooser {
   }
 
   #warp(scores: Float32Array): Candidates {
-    const candidates = new Candidates(scores);
+    return this.#narrow(new Candidates(scores));
+  }
+
+  #narrow(candidates: Candidates): Candidates {
     for (const warper of this.#warpers) warper.warp(candidates);
     return candidates;
   }
+}
+
+/** More tokens than this are as fast found among all. */
+const MOST_WISHED = 256;
+
+/** What a first warper leaves, if it is one that looks at the largest scores alone. */
+function narrowing(warper: CandidateWarper, temperature: number): CandidateWish | undefined {
+  if (warper instanceof TopKLogitsWarper && warper.top_k <= MOST_WISHED)
+    return { count: warper.top_k, below: 0 };
+  if (warper instanceof MinPLogitsWarper && warper.min_tokens_to_keep === 1 && warper.min_p > 0) {
+    // The warper's own arithmetic, in float32, may round the other way.
+    return { count: 1, below: -Math.log(warper.min_p) * temperature * (1 + 1e-5) + 1e-4 };
+  }
+  return undefined;
 }
 
 function isCandidateWarper(processor: unknown): boolean {

@@ -1,5 +1,6 @@
 import type { Tensor } from "../tensor.ts";
-import { type Run, sequencesTensor } from "./run.ts";
+import type { RowsStep } from "./decoder-rows.ts";
+import { type Recorder, type Run, sequencesTensor } from "./run.ts";
 import { TokenChooser } from "./token-chooser.ts";
 
 /**
@@ -20,12 +21,12 @@ export async function tokenLoop(run: Run): Promise<Tensor> {
     seed: run.seed,
     output_scores: record.scores !== undefined,
   });
+  const wish = record.active ? undefined : chooser.wish;
   streamer?.put(input_ids.map((_, row) => [...prompt.rows[source(row)]!]));
   let step = await decoder.prefill(prompt, copies);
   for (;;) {
     record.add(step, run.vocab_size);
-    const { tokens, scores } = await chooser.choose(input_ids, step.logits);
-    if (scores !== undefined) record.scores?.push(scores);
+    const tokens = await chooseTokens(chooser, input_ids, step, record);
     const chosen = tokens.map((token, row) => (done[row] ? pad : token!));
     chosen.forEach((token, row) => {
       input_ids[row]!.push(BigInt(token));
@@ -37,9 +38,22 @@ export async function tokenLoop(run: Run): Promise<Tensor> {
     if (done.every(Boolean)) break;
     step = await decoder.append(
       chosen.map((token, row) => (done[row] && !record.active ? undefined : token)),
+      wish,
     );
   }
   return sequencesTensor(
     input_ids.map((ids, row) => [...prompt.rows[source(row)]!, ...ids.slice(prompt.length)]),
   );
+}
+
+async function chooseTokens(
+  chooser: TokenChooser,
+  input_ids: bigint[][],
+  { candidates, logits }: RowsStep,
+  record: Recorder,
+): Promise<(number | undefined)[]> {
+  if (candidates !== undefined) return [chooser.chooseAmong(candidates)];
+  const { tokens, scores } = await chooser.choose(input_ids, logits);
+  if (scores !== undefined) record.scores?.push(scores);
+  return tokens;
 }

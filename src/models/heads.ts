@@ -92,9 +92,25 @@ export class HeadedModule extends Module {
     if (!options.logits) return;
     const positions = graph.input("logits_positions", "int64", ["rows"]);
     // The norm works on the wanted rows alone.
-    const logits = this.head(model.norm.forward(gather(mergeLeading(hidden), positions)));
-    if (logits === undefined) graph.fail("a model without a head has no logits");
-    graph.output("logits", logits);
+    const wanted = model.norm.forward(gather(mergeLeading(hidden), positions));
+    if (options.logits === "inputs") graph.output("head_inputs", wanted);
+    else this.#giveLogits(wanted);
+  }
+
+  /** Traces the head alone: `head_inputs` [rows, hidden_size] to `logits`. */
+  traceHead(graph: Graph, hidden_size: number): void {
+    this.#giveLogits(graph.input("head_inputs", "float32", ["rows", hidden_size]));
+  }
+
+  /** The table whose rows the head multiplies with, where that is all it does. */
+  get headTable(): Embedding | undefined {
+    return undefined;
+  }
+
+  #giveLogits(hidden: Value): void {
+    const logits = this.head(hidden);
+    if (logits === undefined) hidden.graph.fail("a model without a head has no logits");
+    hidden.graph.output("logits", logits);
   }
 
   #giveStates({ hidden, layerInputs, layerOutput }: HiddenStates, { hidden_states }: GraphVariant): void {
@@ -130,6 +146,10 @@ export class CausalLMModule extends HeadedModule {
     super(model);
     this.lm_head = config.tie_word_embeddings ? undefined : new Linear(config.hidden_size, config.vocab_size);
     this.#softcap = config.final_logit_softcapping ?? null;
+  }
+
+  override get headTable(): Embedding | undefined {
+    return this.lm_head === undefined && this.#softcap === null ? this.model.embed_tokens : undefined;
   }
 
   override head(hidden: Value): Value {

@@ -1,6 +1,6 @@
 import type { Value } from "../graph/graph.ts";
 import { rmsNorm } from "../graph/ops/math.ts";
-import { inlineWeight } from "./inline.ts";
+import { inlineData, inlineWeight } from "./inline.ts";
 import { Module, Parameter } from "./module.ts";
 
 /** RMSNorm of Gemma 1 to 3: the stored weight is the distance from 1, x / rms(x) · (1 + weight). */
@@ -15,10 +15,15 @@ export class GemmaRMSNorm extends Module {
   }
 
   forward(x: Value): Value {
-    return rmsNorm(
-      x,
-      inlineWeight(x.graph, this.weight, (value) => 1 + value),
-      this.eps,
-    );
+    return rmsNorm(x, inlineWeight(x.graph, this.weight, gain), this.eps);
   }
+
+  /** What each element is multiplied by. */
+  gains(): Float32Array {
+    return inlineData(this.weight).map(gain);
+  }
+}
+
+function gain(stored: number): number {
+  return 1 + stored;
 }

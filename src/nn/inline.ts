@@ -8,8 +8,13 @@ export function inlineWeight(
   parameter: Parameter,
   transform: (value: number) => number = (value) => value,
 ): Value {
-  const { weight, path } = parameter;
+  const data = inlineData(parameter).map(transform);
+  return graph.initializer(parameter.path, "float32", parameter.shape, new Uint8Array(data.buffer));
+}
+
+/** The numbers of a small parameter. */
+export function inlineData({ weight, path }: Parameter): Float32Array {
   if (weight.kind !== "inline")
     throw new GraphError("expected a weight that was read into memory", { node: path });
-  return graph.initializer(path, "float32", weight.shape, new Uint8Array(weight.data.map(transform).buffer));
+  return weight.data;
 }

@@ -70,6 +70,14 @@ export class Embedding extends Module {
     return cast(gather(floatValue(ids.graph, path, weight), ids), "float32");
   }
 
+  /** Quantised vectors of ids [count] as they are stored: codes uint8 [count, bytes], scales float32 [count, blocks]. */
+  stored(ids: Value): { codes: Value; scales: Value } {
+    const { weight, path } = this.weight;
+    if (weight.kind !== "nbits") ids.graph.fail(`${path}: expected quantised weights`);
+    const { codes, scales } = nbitsValues(ids.graph, path, weight, "table");
+    return { codes: gather(codes, ids), scales: gather(scales, ids) };
+  }
+
   /** Scores of x [.., embedding_dim] against every vector: [.., num_embeddings]. */
   project(x: Value): Value {
     return x.graph.scope(`${this.path}.project`, () => applyWeight(x, this.weight.path, this.weight.weight));
@@ -91,14 +99,21 @@ export function linearGroup(x: Value, layers: readonly Linear[]): Value[] {
 function applyWeight(x: Value, path: string, weight: Weight): Value {
   if (weight.kind === "bnb4") return applyBnb4(x, path, weight);
   if (weight.kind !== "nbits") return linear(x, cast(floatValue(x.graph, path, weight), "float32"));
-  const { codes, scales } = nbitsValues(x.graph, path, weight, "matrix");
   const { bits, block_size, zeros } = weight;
   const [N, K] = weight.shape as [number, number];
-  if (zeros === undefined) return linearNBits(x, codes, scales, { bits, block_size, N, K });
+  if (zeros === undefined) return nbitsMatrix(x, path, weight);
+  const { codes, scales } = nbitsValues(x.graph, path, weight, "matrix");
   // Σ x·(scale·code + zero) over a block is scale·Σ x·code + zero·Σ x: exact, where float zero points are slow.
   const product = linearNBits(x, codes, scales, { bits, block_size, N, K, accuracy_level: 1 });
   const added = x.graph.initializer(`${path}.zeros`, "float32", [N, K / block_size], zeros);
   return add(product, linear(blockSums(x, block_size), added));
+}
+
+/** x [.., K] times a quantised weight without zeros, [N, K]: [.., N]. */
+export function nbitsMatrix(x: Value, path: string, weight: NBitsWeight): Value {
+  const { codes, scales } = nbitsValues(x.graph, path, weight, "matrix");
+  const [N, K] = weight.shape as [number, number];
+  return linearNBits(x, codes, scales, { bits: weight.bits, block_size: weight.block_size, N, K });
 }
 
 function applyBnb4(

@@ -1,3 +1,4 @@
+import type { ScoredTokens } from "../split-head.ts";
 import { kthLargest } from "./selection.ts";
 
 /**
@@ -19,6 +20,13 @@ export class Candidates {
   constructor(row: Float32Array) {
     this.#logits = row;
     this.count = row.length;
+  }
+
+  /** Of some tokens alone: all others have been ruled out. */
+  static among({ ids, logits }: ScoredTokens): Candidates {
+    const candidates = new Candidates(logits);
+    candidates.ids = ids;
+    return candidates;
   }
 
   /** The logits of the entries; only the first `count` hold. */

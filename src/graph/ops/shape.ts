@@ -60,6 +60,13 @@ export function gather(table: Value, indices: Value, axis = 0): Value {
   return table.graph.emit("Gather", [table, indices], [{ dtype: table.dtype, shape }], { axis })[0]!;
 }
 
+/** Elements of the last axis by their positions: [.., size] → [.., positions]. */
+export function pickLast(x: Value, positions: readonly number[]): Value {
+  const indices = x.graph.constant("int64", [...positions]);
+  const output = { dtype: x.dtype, shape: [...x.shape.slice(0, -1), positions.length] };
+  return x.graph.emit("Gather", [x, indices], [output], { axis: -1 })[0]!;
+}
+
 /** Rows of a block-quantised table [rows, K], decoded to float32: [..indices, K]. Codes and scales as in MatMulNBits. */
 export function gatherNBits(
   codes: Value,
