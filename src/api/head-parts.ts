@@ -17,8 +17,6 @@ import { createPreparedSession, preparable } from "./prepared-session.ts";
 
 /** "0": all logits are computed for every token. */
 const TWO_PASS_VARIABLE = "LAPIDARY_TWO_PASS";
-/** Smaller output layers are as fast whole. */
-const MIN_SCREENED_BYTES = 24 * 2 ** 20;
 
 /** The sessions of a split head. */
 export class HeadParts implements HeadSessions {
@@ -62,8 +60,9 @@ export class HeadParts implements HeadSessions {
     const { bits, block_size } = SCREENED_LAYOUT;
     const suits =
       weight.bits === bits && weight.block_size === block_size && weight.shape[1]! % block_size === 0;
+    // Small output layers are as fast whole.
     const worthwhile = preparable(options.engine, options.device, weight.codes.length);
-    if (!suits || !worthwhile || weight.codes.length < MIN_SCREENED_BYTES) return undefined;
+    if (!suits || !worthwhile) return undefined;
     if (pack === undefined || process.env[TWO_PASS_VARIABLE] === "0") return undefined;
     return new HeadParts(sessions, module, table, weight, pack, options);
   }

@@ -4,6 +4,7 @@ import {
   AutoTokenizer,
   type CausalLM,
   type PreTrainedTokenizer,
+  type Tensor,
 } from "../../src/index.ts";
 import { readReference, realModel } from "./weights.ts";
 
@@ -64,6 +65,15 @@ for (const dtype of ["auto", "fp32"] as const) {
         for (const [i, prompt] of PROMPTS.entries())
           expect(await answer(prompt, { assistant_model }), prompt).toEqual(plain[i]);
         await assistant_model.dispose();
+      }, 600_000);
+
+      it("with all logits of every token", async () => {
+        const whole = { logits_processor: [(_: unknown, logits: Tensor) => logits] };
+        for (const [i, prompt] of PROMPTS.entries())
+          expect(await answer(prompt, whole), prompt).toEqual(plain[i]);
+        const sampled = { do_sample: true, top_k: 64, top_p: 0.95, seed: 5 };
+        for (const prompt of PROMPTS.slice(0, 3))
+          expect(await answer(prompt, sampled)).toEqual(await answer(prompt, { ...sampled, ...whole }));
       }, 600_000);
 
       it("in a batch of 8 prompts of different lengths", async () => {

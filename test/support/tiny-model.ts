@@ -10,16 +10,17 @@ import { namedParameters } from "../../src/nn/module.ts";
 
 const TOKENIZER = resolve(import.meta.dirname, "../fixtures/tokenizer");
 
-/** Writes a language model with weights that look random, always the same ones, and the small tokenizer beside them. */
+/** Writes a language model with weights that look random, always the same ones, and the small tokenizer beside them. `given`: other weights. */
 export async function writeTinyModel(
   folder: string,
   config: Readonly<Record<string, unknown>>,
+  given: Readonly<Record<string, Float32Array>> = {},
 ): Promise<void> {
   mkdirSync(folder, { recursive: true });
   const tensors = [...namedParameters(moduleOf(config))].map(([name, { shape }], seed) => {
-    const values = new Float32Array(shape.reduce((a, b) => a * b)).map(
-      (_, i) => Math.sin((i + 1) * (seed + 1.7)) / 20,
-    );
+    const values =
+      given[name] ??
+      new Float32Array(shape.reduce((a, b) => a * b)).map((_, i) => Math.sin((i + 1) * (seed + 1.7)) / 20);
     return { name, dtype: "F32" as const, shape, data: [new Uint8Array(values.buffer)] };
   });
   await writeSafetensors(join(folder, "model.safetensors"), tensors);
