@@ -91,6 +91,7 @@ export { Gemma3Config } from "./models/gemma3/multimodal-config.ts";
 export { Gemma3nAudioConfig } from "./models/gemma3n/audio-config.ts";
 export { Gemma3nTextConfig } from "./models/gemma3n/config.ts";
 export { Gemma3nConfig } from "./models/gemma3n/multimodal-config.ts";
+export type { SliceOption, SliceOptions } from "./models/gemma3n/slice.ts";
 export { Gemma3nVisionConfig } from "./models/gemma3n/vision-config.ts";
 export { SiglipVisionConfig } from "./models/siglip/config.ts";
 export * from "./pipelines/public.ts";

@@ -5,6 +5,7 @@ import { Gemma3TextConfig } from "../models/gemma3/config.ts";
 import { Gemma3Config } from "../models/gemma3/multimodal-config.ts";
 import { Gemma3nTextConfig } from "../models/gemma3n/config.ts";
 import { Gemma3nConfig } from "../models/gemma3n/multimodal-config.ts";
+import { sliceConfig } from "../models/gemma3n/slice.ts";
 import type { BaseTextModel } from "./base-model.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import type { SequenceClassifier, TokenClassifier } from "./classifiers.ts";
@@ -94,7 +95,8 @@ export function configOf(config: JsonObject, id: string): AnyConfig {
 export class AutoConfig {
   static async from_pretrained(id: string, options: PretrainedOptions = {}): Promise<AnyConfig> {
     checkPretrainedOptions(options, "AutoConfig.from_pretrained");
-    return configOf(await readConfig(id, options, { weights: false }), id);
+    const json = await readConfig(id, options, { weights: false });
+    return configOf(options.slice == null ? json : sliceConfig(json, options.slice).config, id);
   }
 }
 

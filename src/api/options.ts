@@ -1,5 +1,6 @@
 import { checkWeightDtype, type StorageDtype, type WeightDtype } from "../checkpoints/pack-plan.ts";
 import { InputError, rejectUnknownOptions } from "../errors.ts";
+import type { SliceOption } from "../models/gemma3n/slice.ts";
 import type { EngineChoice } from "../runtime/engine.ts";
 import type { Device } from "../runtime/session.ts";
 import type { AdapterOption } from "./adapter-files.ts";
@@ -63,6 +64,8 @@ export interface PretrainedOptions {
   readonly mmproj?: string | null;
   /** A LoRA adapter: its path, which merges it into the weights, or `{ path, merge: false }`. */
   readonly adapter?: string | AdapterOption | null;
+  /** The smaller model inside this one to load (Gemma 3n): "E2B" of E4B, or what to keep. */
+  readonly slice?: SliceOption | null;
   readonly signal?: AbortSignal;
 }
 
@@ -85,6 +88,7 @@ const KNOWN: readonly (keyof PretrainedOptions)[] = [
   "file",
   "mmproj",
   "adapter",
+  "slice",
   "signal",
 ];
 

@@ -5,7 +5,9 @@ import type { AdaptedBase } from "../checkpoints/lora.ts";
 import { openCheckpoint } from "../checkpoints/open.ts";
 import { type LoadedWeights, loadWeights, type PackOptions } from "../checkpoints/pack.ts";
 import type { WeightRequest } from "../checkpoints/pack-plan.ts";
+import { sliceCheckpoint } from "../checkpoints/slice.ts";
 import type { JsonObject } from "../models/config-reader.ts";
+import { sliceConfig, withWholeTable } from "../models/gemma3n/slice.ts";
 import { Embedding } from "../nn/linear.ts";
 import { type Module, namedModules, namedParameters } from "../nn/module.ts";
 import { loadEngine } from "../runtime/engine.ts";
@@ -64,13 +66,16 @@ export async function loadModel(
     loadEngine({ engine: checked.engine }),
   ]);
   try {
-    const config =
+    const whole =
       (options.config as JsonObject | undefined) ??
       (await files.config({ encoders: reader.encoders !== undefined }));
+    const sliced = options.slice == null ? undefined : sliceConfig(whole, options.slice);
+    const config = sliced === undefined ? whole : withWholeTable(sliced.config, sliced.slice);
     checkSavedQuantization(config.quantization_config);
     const module = reader.module(config);
     const request = weightRequest(module, checked);
-    const checkpoint = reader.checkpoint(await files.checkpoint());
+    const named = reader.checkpoint(await files.checkpoint());
+    const checkpoint = sliced === undefined ? named : sliceCheckpoint(named, sliced.slice);
     const encoderPath = reader.encoders === undefined ? files.path : await files.encoderPath();
     if (reader.encoders !== undefined) {
       const own = encoderPath === files.path ? undefined : await openCheckpoint(encoderPath);

@@ -21,6 +21,11 @@ const LAYOUTS: readonly Layout[] = [
 /** A tensor that every text model has. */
 const LANDMARK = "embed_tokens.weight";
 
+/** What stands before the text model's tensors. */
+export function textPrefix({ tensors }: Checkpoint): string {
+  return LAYOUTS.find(({ text }) => tensors.has(text + LANDMARK))?.text ?? "model.";
+}
+
 /** The checkpoint with its text model's tensors under `model.`, wherever they are in the file. Others keep their names. */
 export function withModelPrefix(checkpoint: Checkpoint): Checkpoint {
   const layout = LAYOUTS.find(({ text }) => checkpoint.tensors.has(text + LANDMARK));

@@ -116,9 +116,9 @@ async function packKey(checkpoint: Checkpoint, plan: readonly PlannedWeight[]): 
     const { size, mtimeMs } = await stat(file);
     hash.update(`${file}\n${size}\n${mtimeMs}\n`);
   }
-  for (const { key, slice, target } of plan) {
-    const { offset, dtype, computed } = slice;
-    hash.update(JSON.stringify([key, offset, dtype, target]));
+  for (const { key, shape, slice, target } of plan) {
+    const { offset, dtype, computed, pieces } = slice;
+    hash.update(JSON.stringify([key, shape, offset, pieces, dtype, target]));
     if (computed !== undefined) hash.update(computed.identity);
   }
   return hash.digest("hex").slice(0, 40);

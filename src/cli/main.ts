@@ -6,6 +6,7 @@ import type { EmbedFlags } from "./embed.ts";
 import { addGenerationFlags, CHAT_NEW_TOKENS } from "./generation-flags.ts";
 import type { MaskFlags } from "./mask.ts";
 import { addModelFlags, positiveInteger } from "./model-flags.ts";
+import type { SliceFlags } from "./slice.ts";
 
 /** Exit codes: what was typed is wrong, and what happened is. */
 const USAGE = 2;
@@ -104,6 +105,23 @@ function buildProgram(): Command {
   pull.argument("<model>");
   addModelFlags(pull, "positional");
   pull.action(async (model: string, flags: object) => (await import("./pull.ts")).pull(model, flags));
+
+  const slice = program
+    .command("slice")
+    .description("write the smaller model inside a Gemma 3n model (MatFormer) as safetensors");
+  slice.argument("<model>").argument("<out>", "the folder to make");
+  addModelFlags(slice, "positional");
+  slice
+    .option("--slice <name>", "E2B: the model that Google cut out of E4B")
+    .option(
+      "--intermediate-size <sizes>",
+      "units of the feed-forward layers: one number, or one for each layer kept",
+    )
+    .option("--skip-layers <layers>", "layers to leave out, such as 20-24 or 3,7")
+    .option("--json", "print one JSON object")
+    .action(async (model: string, out: string, flags: SliceFlags) =>
+      (await import("./slice.ts")).slice(model, out, flags),
+    );
   return program;
 }
 

@@ -30,7 +30,13 @@ const GREEDY = ["--no-do-sample", "--raw", "--ignore-eos", "-n", "8"];
 
 describe("lapidary", () => {
   it("explains itself", () => {
-    for (const args of [["--help"], ["run", "--help"], ["info", "--help"], ["pull", "--help"]]) {
+    for (const args of [
+      ["--help"],
+      ["run", "--help"],
+      ["info", "--help"],
+      ["pull", "--help"],
+      ["slice", "--help"],
+    ]) {
       const { status, stdout } = lapidary(args);
       expect(status).toBe(0);
       expect(stdout).toMatch(/Usage: lapidary/);
@@ -165,5 +171,30 @@ describe("lapidary", () => {
     const { status, stderr } = lapidary(["run", "--model", TINY], "");
     expect(status).toBe(2);
     expect(stderr).toMatch(/no prompt/);
+  });
+
+  it("writes slices", () => {
+    const out = join(folder, "sliced");
+    const nested = resolve(import.meta.dirname, "../fixtures/gemma3n/nested");
+    const made = lapidary([
+      "slice",
+      nested,
+      out,
+      "--intermediate-size",
+      "24",
+      "--skip-layers",
+      "3-4",
+      "--json",
+    ]);
+    expect(JSON.parse(made.stdout)).toMatchObject({ folder: out, layers: 4, files: 1 });
+    const { layers, intermediate_size } = JSON.parse(lapidary(["info", out, "--json"]).stdout) as Record<
+      string,
+      number
+    >;
+    expect([layers, intermediate_size]).toEqual([4, 24]);
+    const wrong = lapidary(["slice", nested, join(folder, "other"), "--skip-layers", "2"]);
+    expect(wrong.status).toBe(1);
+    expect(wrong.stderr).toMatch(/layer 2 must stay, for layer 5 reads its keys/);
+    expect(lapidary(["slice", nested, join(folder, "other")]).status).toBe(2);
   });
 });

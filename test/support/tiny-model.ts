@@ -5,6 +5,8 @@ import { GemmaConfig } from "../../src/models/gemma/config.ts";
 import { GemmaTextModule } from "../../src/models/gemma/text.ts";
 import { Gemma3TextConfig } from "../../src/models/gemma3/config.ts";
 import { Gemma3TextModule } from "../../src/models/gemma3/text.ts";
+import { Gemma3nTextConfig } from "../../src/models/gemma3n/config.ts";
+import { Gemma3nTextModule } from "../../src/models/gemma3n/text.ts";
 import { CausalLMModule } from "../../src/models/heads.ts";
 import { namedParameters } from "../../src/nn/module.ts";
 
@@ -32,6 +34,10 @@ function moduleOf(json: Readonly<Record<string, unknown>>): CausalLMModule {
   if (json["model_type"] === "gemma") {
     const config = new GemmaConfig(json);
     return new CausalLMModule(new GemmaTextModule(config), config);
+  }
+  if (json["model_type"] === "gemma3n_text") {
+    const config = new Gemma3nTextConfig(json);
+    return new CausalLMModule(new Gemma3nTextModule(config), config);
   }
   const config = new Gemma3TextConfig(json);
   return new CausalLMModule(new Gemma3TextModule(config), config);

@@ -34,6 +34,8 @@ export class Gemma3nTextConfig extends TextConfig {
   readonly laurel_rank: number;
   /** For each layer the share of the gate's values that are cut to 0; 0: none. */
   readonly activation_sparsity_pattern: readonly number[];
+  /** Of a slice that was cut while loading: the layers that the table of per-layer embeddings has, and which are its own. */
+  readonly sliced_from: { readonly num_hidden_layers: number; readonly kept: readonly number[] } | null;
   readonly unknown_keys: readonly string[];
 
   constructor(config: JsonObject = {}) {
@@ -66,7 +68,7 @@ export class Gemma3nTextConfig extends TextConfig {
     this.altup_correct_scale = read.boolean("altup_correct_scale", true);
     this.laurel_rank = read.positiveInt("laurel_rank", 64);
     this.activation_sparsity_pattern = readSparsity(read, layers);
-    // A window in both directions is not part of this model; HF ignores the key.
+    this.sliced_from = readSlicedFrom(read, layers);
     this.unknown_keys = read.unknownKeys();
   }
 
@@ -127,6 +129,19 @@ function readPerLayer(
   const wrong = list.find((value) => typeof value !== "number" || !accepts(value));
   if (wrong !== undefined) read.fail(key, `expected ${expected}, got ${JSON.stringify(wrong)}`);
   return list as number[];
+}
+
+function readSlicedFrom(read: ConfigReader, layers: number): Gemma3nTextConfig["sliced_from"] {
+  const given = read.raw("sliced_from");
+  if (given === undefined) return null;
+  const { num_hidden_layers, kept } = isJsonObject(given) ? given : {};
+  const valid =
+    Number.isSafeInteger(num_hidden_layers) &&
+    Array.isArray(kept) &&
+    kept.length === layers &&
+    kept.every((layer) => Number.isSafeInteger(layer) && layer >= 0 && layer < Number(num_hidden_layers));
+  if (!valid) read.fail("sliced_from", `expected the ${layers} layers that were kept`);
+  return { num_hidden_layers: num_hidden_layers as number, kept };
 }
 
 /** Every layer that shares must have one of its kind before the sharing begins. */

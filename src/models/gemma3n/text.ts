@@ -6,7 +6,7 @@
  */
 import type { Value } from "../../graph/graph.ts";
 import { add, idsBelow, mul, scale } from "../../graph/ops/math.ts";
-import { reshape, split } from "../../graph/ops/shape.ts";
+import { concat, reshape, split } from "../../graph/ops/shape.ts";
 import { activation } from "../../nn/activations.ts";
 import { GatedMLP } from "../../nn/gated-mlp.ts";
 import { normHeads } from "../../nn/head-norm.ts";
@@ -167,7 +167,11 @@ export class Gemma3nTextModule extends TextModule {
     this.embed_tokens = new Embedding(vocab_size, hidden_size);
     this.layers = config.layer_types.map((_, layer) => new Gemma3nTextDecoderLayer(config, layer));
     this.norm = new RMSNorm(hidden_size, rms_norm_eps);
-    this.embed_tokens_per_layer = new Embedding(config.vocab_size_per_layer_input, width, { byRow: true });
+    const tableWidth =
+      (config.sliced_from?.num_hidden_layers ?? num_hidden_layers) * hidden_size_per_layer_input;
+    this.embed_tokens_per_layer = new Embedding(config.vocab_size_per_layer_input, tableWidth, {
+      byRow: true,
+    });
     this.per_layer_model_projection = new Linear(hidden_size, width);
     this.per_layer_projection_norm = new RMSNorm(hidden_size_per_layer_input, rms_norm_eps);
     this.altup_projections = projections();
@@ -197,7 +201,15 @@ export class Gemma3nTextModule extends TextModule {
     const { vocab_size, vocab_size_per_layer_input, hidden_size_per_layer_input } = this.#config;
     const known = vocab_size > vocab_size_per_layer_input ? idsBelow(ids, vocab_size_per_layer_input) : ids;
     const factor = Math.fround(Math.sqrt(hidden_size_per_layer_input));
-    return scale(this.embed_tokens_per_layer.forward(known), factor);
+    return scale(this.#ownColumns(this.embed_tokens_per_layer.forward(known)), factor);
+  }
+
+  /** A slice that was cut while loading reads rows with the embeddings of all layers. */
+  #ownColumns(rows: Value): Value {
+    const { sliced_from, hidden_size_per_layer_input: size } = this.#config;
+    if (sliced_from === null) return rows;
+    const layers = split(rows, new Array<number>(sliced_from.num_hidden_layers).fill(size));
+    return concat(sliced_from.kept.map((layer) => layers[layer]!));
   }
 
   /** What the layers get besides the streams: a projection of the first vectors, averaged with `embedded` where there is any. */
