@@ -22,17 +22,11 @@ export async function info(model: string, flags: ModelFlags & { readonly json?: 
   try {
     const checkpoint = await files.checkpoint();
     const json = await files.config();
-    const facts = await describe(checkpoint, configIn(json, model), json, files.resolved.description);
+    const facts = await describe(checkpoint, configOf(json, model), json, files.resolved.description);
     process.stdout.write(flags.json === true ? `${JSON.stringify(facts, null, 2)}\n` : table(facts));
   } finally {
     await files.close();
   }
-}
-
-/** Of Gemma 3n's configurations with towers only the text model's part is known. */
-function configIn(json: JsonObject, id: string): ModelConfig {
-  const part = json.model_type === "gemma3n" ? (json.text_config as JsonObject) : json;
-  return configOf(part, id);
 }
 
 type Facts = Readonly<Record<string, string | number | Readonly<Record<string, number>>>>;
