@@ -52,7 +52,10 @@ function tensorsOf(root: Module, rename: (key: string) => string): RandomTensor[
     Object.entries(module).flatMap(([field, parameter]) => {
       if (!(parameter instanceof Parameter)) return [];
       const key = rename(at === "" ? field : `${at}.${field}`);
-      return [{ name: key, shape: parameter.shape, ...spread(module, field, parameter.shape) }];
+      const { shape } = parameter;
+      // The 1x1 convolutions of timm's encoder, which run as matrices.
+      const stored = key.includes(".timm_model.") && shape.length === 2 ? [...shape, 1, 1] : shape;
+      return [{ name: key, shape: stored, ...spread(module, field, shape) }];
     }),
   );
 }

@@ -2,6 +2,10 @@ import type { JsonObject } from "../../src/models/config-reader.ts";
 import { Gemma3Config } from "../../src/models/gemma3/multimodal-config.ts";
 import { Gemma3ImageEncoder } from "../../src/models/gemma3/projector.ts";
 import { Gemma3TextModule } from "../../src/models/gemma3/text.ts";
+import { Gemma3nAudioTower } from "../../src/models/gemma3n/audio/encoder.ts";
+import { Gemma3nConfig } from "../../src/models/gemma3n/multimodal-config.ts";
+import { Gemma3nTextModule } from "../../src/models/gemma3n/text.ts";
+import { Gemma3nImageEncoder } from "../../src/models/gemma3n/vision/tower.ts";
 import type { Module } from "../../src/nn/module.ts";
 
 /** A model's configuration, its modules with the hub's names of their tensors, and further JSON files. */
@@ -60,4 +64,48 @@ function gemma3_4b(): Preset {
   };
 }
 
-export const presets: Readonly<Record<"gemma-3-4b", () => Preset>> = { "gemma-3-4b": gemma3_4b };
+/** Gemma 3n as transformers describes E4B; `text` is what another size has in place of that. */
+function gemma3n(text: JsonObject): Preset {
+  const config = {
+    architectures: ["Gemma3nForConditionalGeneration"],
+    model_type: "gemma3n",
+    eos_token_id: [1, 106],
+    text_config: { model_type: "gemma3n_text", ...text },
+    vision_config: { model_type: "gemma3n_vision" },
+    audio_config: { model_type: "gemma3n_audio" },
+  };
+  const parsed = new Gemma3nConfig(config);
+  const { text_config, vision_config, audio_config } = parsed;
+  const { hidden_size } = text_config;
+  return {
+    config,
+    modules: [
+      [new Gemma3nTextModule(text_config), (key) => `model.language_model.${key}`],
+      [new Gemma3nImageEncoder(vision_config, hidden_size), (key) => `model.${key}`],
+      [new Gemma3nAudioTower(audio_config, hidden_size), (key) => `model.${key}`],
+    ],
+    files: {
+      "processor_config.json": { processor_class: "Gemma3nProcessor" },
+      "preprocessor_config.json": {
+        image_processor_type: "SiglipImageProcessorFast",
+        feature_extractor_type: "Gemma3nAudioFeatureExtractor",
+        do_normalize: false,
+        size: { height: 768, width: 768 },
+      },
+    },
+  };
+}
+
+/** E2B has five layers fewer, half as wide. */
+const E2B: JsonObject = {
+  num_hidden_layers: 30,
+  num_kv_shared_layers: 10,
+  intermediate_size: 8192,
+  activation_sparsity_pattern: Array.from({ length: 30 }, (_, layer) => (layer < 10 ? 0.95 : 0)),
+};
+
+export const presets: Readonly<Record<"gemma-3-4b" | "gemma-3n-e2b" | "gemma-3n-e4b", () => Preset>> = {
+  "gemma-3-4b": gemma3_4b,
+  "gemma-3n-e2b": () => gemma3n(E2B),
+  "gemma-3n-e4b": () => gemma3n({}),
+};
