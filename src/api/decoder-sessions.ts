@@ -92,8 +92,9 @@ export class DecoderSessions implements DecoderModel {
   session(variant: GraphVariant): Promise<Session> {
     return this.#once(JSON.stringify(Object.entries(variant).sort()), () => {
       const { graph, ...model } = this.#build(variant);
-      const whole = sameVariant({ ...variant, logits: true }, GENERATION);
-      return this.#create(graph, model, whole ? (variant.logits === "inputs" ? "part" : "whole") : "none");
+      // Encoders run one variant, and it is another one.
+      const others = this.bidirectional ? "none" : "part";
+      return this.#create(graph, model, sameVariant(variant, GENERATION) ? "whole" : others);
     });
   }
 

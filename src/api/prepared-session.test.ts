@@ -34,9 +34,9 @@ describe.skipIf(process.platform === "win32")("prepared sessions", () => {
     await rm(folder, { recursive: true });
   });
 
-  async function logits(options: object): Promise<Float32Array> {
+  async function logits(options: object, inputs: object = {}): Promise<Float32Array> {
     const model = await Gemma3ForCausalLM.from_pretrained(folder, { dtype: "q8", ...options });
-    const { logits: result } = await model({ input_ids: PROMPT, logits_to_keep: 1 });
+    const { logits: result } = await model({ input_ids: PROMPT, logits_to_keep: 1, ...inputs });
     await model.dispose();
     return result.data as Float32Array;
   }
@@ -65,6 +65,10 @@ describe.skipIf(process.platform === "win32")("prepared sessions", () => {
     const plain = await logits({});
     const adapter = { path: await writeAdapter(), merge: false };
     expect(await logits({ adapter })).toEqual(plain);
+    // A graph under masks.
+    const masked = { output_attentions: true };
+    const weighted = await logits({}, masked);
+    expect(await logits({ engine: "node" }, masked)).toEqual(weighted);
     const names = await readdir(packs);
     expect(names.filter((name) => name.endsWith(".onnx"))).toHaveLength(1);
     // Without the prepared weights, which come last, the numbers are others.
@@ -73,6 +77,7 @@ describe.skipIf(process.platform === "win32")("prepared sessions", () => {
     await truncate(pack, size - 32 * 2 ** 20);
     await truncate(pack, size);
     expect(await logits({ adapter })).not.toEqual(plain);
+    expect(await logits({}, masked)).not.toEqual(weighted);
   });
 
   /** One whose B is zero, as before training. */
