@@ -9,6 +9,9 @@ const BETA = 14.769656459379492;
 /** Between the table's points the filter is taken to be straight, which is wrong by at most 6e-9. */
 const POINTS_PER_CROSSING = 8192;
 
+/** Weights that are kept: 32 MiB. */
+const MOST_WEIGHTS = 2 ** 22;
+
 let table: Float64Array | undefined;
 
 /** Number of samples that `length` ones become. */
@@ -19,26 +22,51 @@ export function resampledLength(length: number, from: number, to: number): numbe
 /** Samples at rate `to` of a sound given at rate `from`; silence lies on both sides. */
 export function resample(samples: Float32Array, from: number, to: number): Float32Array {
   if (from === to) return samples;
-  table ??= filterTable();
+  const kernels = new Kernels(from, to);
   const out = new Float32Array(resampledLength(samples.length, from, to));
-  // In units of the filter's zero crossings per old sample.
-  const scale = Math.min(1, to / from) * ROLLOFF;
-  const step = scale * POINTS_PER_CROSSING;
-  const reach = ZERO_CROSSINGS / scale;
   for (let n = 0; n < out.length; n++) {
-    const center = (n * from) / to;
-    const first = Math.max(0, Math.ceil(center - reach));
-    const last = Math.min(samples.length - 1, Math.floor(center + reach));
+    const first = Math.floor((n * from) / to) - kernels.reach;
+    const kernel = kernels.at((n * from) % to);
+    const end = Math.min(kernel.length, samples.length - first);
     let sum = 0;
-    for (let i = first; i <= last; i++) {
-      const at = Math.abs(center - i) * step;
-      const point = Math.floor(at);
-      const before = table[point]!;
-      sum += samples[i]! * (before + (table[point + 1]! - before) * (at - point));
-    }
-    out[n] = sum * scale;
+    for (let k = Math.max(0, -first); k < end; k++) sum += kernel[k]! * samples[first + k]!;
+    out[n] = sum;
   }
   return out;
+}
+
+/** Weights of old samples by where a new one lies between two of them; common rates have few such places. */
+class Kernels {
+  /** Old samples before the new one that count. */
+  readonly reach: number;
+  readonly #to: number;
+  /** In zero crossings of the filter per old sample. */
+  readonly #scale: number;
+  readonly #kept: Map<number, Float64Array> = new Map();
+  readonly #mostKept: number;
+
+  constructor(from: number, to: number) {
+    this.#to = to;
+    this.#scale = Math.min(1, to / from) * ROLLOFF;
+    this.reach = Math.ceil(ZERO_CROSSINGS / this.#scale);
+    this.#mostKept = MOST_WEIGHTS / (2 * this.reach + 2);
+  }
+
+  /** For a new sample that lies `phase` / `to` old samples behind an old one. */
+  at(phase: number): Float64Array {
+    const kept = this.#kept.get(phase);
+    if (kept !== undefined) return kept;
+    const kernel = new Float64Array(2 * this.reach + 2);
+    table ??= filterTable();
+    for (let k = 0; k < kernel.length; k++) {
+      const at = Math.abs(phase / this.#to + this.reach - k) * this.#scale * POINTS_PER_CROSSING;
+      const point = Math.floor(at);
+      const before = table[point] ?? 0;
+      kernel[k] = (before + ((table[point + 1] ?? 0) - before) * (at - point)) * this.#scale;
+    }
+    if (this.#kept.size < this.#mostKept) this.#kept.set(phase, kernel);
+    return kernel;
+  }
 }
 
 /** One half of the filter, which is symmetric, up to one point beyond its end. */
