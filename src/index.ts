@@ -54,7 +54,12 @@ export {
 } from "./api/image-processors.ts";
 export type { DtypeOption, PretrainedOptions, ProgressCallback, ProgressInfo } from "./api/options.ts";
 export type { ModelMemory, ModelOutput } from "./api/pretrained-decoder.ts";
-export { AutoProcessor, Gemma3Processor, type ProcessorPretrainedOptions } from "./api/processors.ts";
+export {
+  AutoProcessor,
+  Gemma3nProcessor,
+  Gemma3Processor,
+  type ProcessorPretrainedOptions,
+} from "./api/processors.ts";
 export {
   BitsAndBytesConfig,
   type BitsAndBytesOptions,
@@ -112,6 +117,7 @@ export type {
   ImageProcessorOptions,
 } from "./processing/gemma3-image-processor.ts";
 export type { Gemma3ProcessorParts } from "./processing/gemma3-processor.ts";
+export type { Gemma3nProcessorParts } from "./processing/gemma3n-processor.ts";
 export type {
   Gemma3ImageProcessorConfig,
   ImageSize,
@@ -128,7 +134,12 @@ export type {
   ProcessorInputs,
   ProcessorText,
 } from "./processing/processor-call.ts";
-export type { ImageOptions, ProcessorOptions, TextOptions } from "./processing/processor-options.ts";
+export type {
+  AudioOptions,
+  ImageOptions,
+  ProcessorOptions,
+  TextOptions,
+} from "./processing/processor-options.ts";
 export { type ImageInput, load_image, RawImage } from "./processing/raw-image.ts";
 export type {
   SiglipImageFeatures,

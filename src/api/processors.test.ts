@@ -1,9 +1,11 @@
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { ProcessorEncoding } from "../processing/processor-call.ts";
 import { load_image } from "../processing/raw-image.ts";
 import type { Tensor } from "../tensor.ts";
 import { AutoProcessor, Gemma3Processor } from "./processors.ts";
@@ -24,6 +26,13 @@ beforeAll(async () => {
 function soft({ input_ids }: { input_ids: Tensor }): number[] {
   const id = processor.tokenizer.special_token_id("image_token");
   return (input_ids.tolist() as number[][]).map((row) => row.filter((one) => Number(one) === id).length);
+}
+
+/** What two results are compared by; the matcher takes seconds for the pixels themselves. */
+function same(inputs: ProcessorEncoding): unknown {
+  const { pixel_values, ...others } = inputs;
+  const { buffer } = pixel_values!.data as Float32Array;
+  return { ...others, pixels: createHash("sha256").update(new Uint8Array(buffer)).digest("hex") };
 }
 
 describe("Gemma3Processor", () => {
@@ -48,7 +57,7 @@ describe("Gemma3Processor", () => {
     const nested = await processor([two], [[shapes, wide]]);
     const named = await processor({ text: two, images: [shapes, readFileSync(wide)] });
     expect(soft(flat)).toEqual([8]);
-    for (const other of [nested, named]) expect(other).toEqual(flat);
+    for (const other of [nested, named]) expect(same(other)).toEqual(same(flat));
     const rows = await processor([ONE, "none", two], [[shapes], [], [wide, shapes]], { padding: true });
     expect(soft(rows)).toEqual([4, 0, 8]);
     expect(rows.pixel_values?.dims[0]).toBe(3);
@@ -94,7 +103,7 @@ describe("Gemma3Processor", () => {
     expect(flat.pixel_values?.dims[0]).toBe(4);
     expect(soft(flat)).toEqual([16]);
     const grouped = await processor(ONE, wide, { images_kwargs: { do_pan_and_scan: true, ...pan } });
-    expect(grouped).toEqual(flat);
+    expect(same(grouped)).toEqual(same(flat));
     await expect(processor(ONE, wide, { do_pan_and_scann: true } as object)).rejects.toThrow(
       'did you mean "do_pan_and_scan"',
     );
@@ -161,7 +170,7 @@ describe("apply_chat_template", () => {
         return_dict: true,
         add_generation_prompt: true,
       });
-      expect(inputs).toEqual(first);
+      expect(same(inputs)).toEqual(same(first));
     }
     const openai = chat({ type: "image_url", image_url: { url: shapes } });
     const ids = await processor.apply_chat_template(openai, { tokenize: true, add_generation_prompt: true });

@@ -1,6 +1,7 @@
 import {
   AutoModel,
   AutoModelForCausalLM,
+  AutoModelForImageTextToText,
   AutoModelForSequenceClassification,
   AutoModelForTokenClassification,
 } from "../api/auto.ts";
@@ -10,12 +11,15 @@ import { SequenceClassifier, TokenClassifier } from "../api/classifiers.ts";
 import { ACCELERATORS_FIRST, loadOnFirst, together } from "../api/loading.ts";
 import type { PretrainedOptions } from "../api/options.ts";
 import { PretrainedDecoder } from "../api/pretrained-decoder.ts";
+import { AutoProcessor } from "../api/processors.ts";
 import { SentenceTransformer } from "../api/sentence-transformer.ts";
 import { AutoTokenizer } from "../api/tokenizers.ts";
 import { InputError, nearestName, rejectUnknownOptions } from "../errors.ts";
+import type { Processor } from "../processing/processor.ts";
 import type { PreTrainedTokenizer } from "../processing/tokenizer.ts";
 import type { PipelineModel, PipelineParts } from "./base.ts";
 import { FeatureExtractionPipeline } from "./feature-extraction.ts";
+import { ImageTextToTextPipeline } from "./image-text-to-text.ts";
 import { SentenceSimilarityPipeline } from "./sentence-similarity.ts";
 import { TextClassificationPipeline } from "./text-classification.ts";
 import { TextGenerationPipeline } from "./text-generation.ts";
@@ -30,6 +34,8 @@ export interface PipelineTypes {
   "sentiment-analysis": TextClassificationPipeline;
   "token-classification": TokenClassificationPipeline;
   ner: TokenClassificationPipeline;
+  "image-text-to-text": ImageTextToTextPipeline;
+  "any-to-any": ImageTextToTextPipeline;
 }
 
 export type PipelineTask = keyof PipelineTypes;
@@ -40,6 +46,8 @@ export interface PipelineOptions extends Omit<PretrainedOptions, "device"> {
   readonly device?: PretrainedOptions["device"] | number | `${number}` | `cuda:${number}`;
   /** The tokenizer, for a model that is loaded already. */
   readonly tokenizer?: PreTrainedTokenizer;
+  /** The processor, for a model that is loaded already and takes more than text. */
+  readonly processor?: Processor;
 }
 
 /** HF's keyword form, as one object. */
@@ -51,7 +59,9 @@ export interface PipelineArguments<Task extends PipelineTask> extends PipelineOp
 /** How a task's pipeline comes about. */
 interface TaskEntry {
   load(id: string, options: PretrainedOptions): Promise<PipelineModel>;
-  create(parts: PipelineParts<never>): PipelineTypes[PipelineTask];
+  create(parts: PipelineParts<never> & { readonly processor: Processor }): PipelineTypes[PipelineTask];
+  /** Whether the task takes more than text: it has a processor then. */
+  readonly media?: boolean;
   /** Whether a loaded text model suits the task. */
   suits(model: object): boolean;
   /** The model where none is named. */
@@ -67,6 +77,13 @@ const TOKEN_CLASSIFICATION: TaskEntry = {
   load: (id, options) => AutoModelForTokenClassification.from_pretrained(id, options),
   create: (parts) => new TokenClassificationPipeline(parts),
   suits: (model) => model instanceof TokenClassifier,
+};
+
+const MEDIA_TO_TEXT: TaskEntry = {
+  load: (id, options) => AutoModelForImageTextToText.from_pretrained(id, options),
+  create: (parts) => new ImageTextToTextPipeline(parts),
+  suits: (model) => model instanceof CausalLM,
+  media: true,
 };
 
 const TASKS: Readonly<Record<PipelineTask, TaskEntry>> = {
@@ -90,6 +107,8 @@ const TASKS: Readonly<Record<PipelineTask, TaskEntry>> = {
   "sentiment-analysis": TEXT_CLASSIFICATION,
   "token-classification": TOKEN_CLASSIFICATION,
   ner: TOKEN_CLASSIFICATION,
+  "image-text-to-text": MEDIA_TO_TEXT,
+  "any-to-any": MEDIA_TO_TEXT,
 };
 
 /** HF's other names of two tasks; `pipe.task` is the one that they stand for. */
@@ -125,39 +144,70 @@ export async function pipeline(
 async function create(
   task: PipelineTask,
   model: string | PipelineModel | undefined,
-  { device, tokenizer, ...rest }: PipelineOptions,
+  { device, tokenizer, processor, ...rest }: PipelineOptions,
 ): Promise<PipelineTypes[PipelineTask]> {
   const entry = entryOf(task);
+  if (processor !== undefined && entry.media !== true)
+    throw new InputError(`pipeline: ${task} takes text alone, and a tokenizer`, { option: "processor" });
   const name = ALIASES[task] ?? task;
-  if (model !== undefined && typeof model !== "string") {
-    const known = tokenizer ?? (model as Partial<{ tokenizer: PreTrainedTokenizer }>).tokenizer;
-    if (known === undefined)
-      throw new InputError(
-        "pipeline: a loaded model needs its tokenizer: pipeline(task, model, { tokenizer })",
-        {
-          option: "tokenizer",
-        },
-      );
-    rejectUnknownOptions(rest, [], "pipeline with a loaded model");
-    if (model instanceof PretrainedDecoder && !entry.suits(model))
-      throw new InputError(`pipeline: a ${model.constructor.name} is no model for ${task}`, {
-        option: "model",
-      });
-    return entry.create({ task: name, model, tokenizer: known } as PipelineParts<never>);
-  }
+  const companion = { tokenizer, processor };
+  if (model !== undefined && typeof model !== "string") return around(name, entry, model, companion, rest);
   const id = model ?? entry.model;
   if (id === undefined)
     throw new InputError(`pipeline: name a model for ${task}; there is no default`, { option: "model" });
   const load = (given: PretrainedOptions["device"]): Promise<PipelineModel> =>
     entry.load(id, given === undefined ? rest : { ...rest, device: given });
   const choice = readDevice(device);
-  const [loaded, loadedTokenizer] = await together(
-    choice === "first"
-      ? loadOnFirst(ACCELERATORS_FIRST, load).then(({ model: found }) => found)
-      : load(choice),
-    tokenizer === undefined ? AutoTokenizer.from_pretrained(id, rest) : Promise.resolve(tokenizer),
+  const [loaded, found] = await together(
+    choice === "first" ? loadOnFirst(ACCELERATORS_FIRST, load).then((first) => first.model) : load(choice),
+    loadCompanion(id, entry, companion, rest),
   );
-  return entry.create({ task: name, model: loaded, tokenizer: loadedTokenizer } as PipelineParts<never>);
+  return entry.create({ task: name, model: loaded, ...found } as never);
+}
+
+/** What goes with a model: its tokenizer, or its processor with the tokenizer inside. */
+interface Companion {
+  readonly tokenizer: PreTrainedTokenizer | undefined;
+  readonly processor: Processor | undefined;
+}
+
+async function loadCompanion(
+  id: string,
+  { media }: TaskEntry,
+  { tokenizer, processor }: Companion,
+  options: PretrainedOptions,
+): Promise<Companion> {
+  if (media !== true)
+    return {
+      tokenizer: tokenizer ?? (await AutoTokenizer.from_pretrained(id, options)),
+      processor: undefined,
+    };
+  const found = processor ?? (await AutoProcessor.from_pretrained(id, options));
+  return { processor: found, tokenizer: found.tokenizer };
+}
+
+/** The pipeline of a model that is loaded already. */
+function around(
+  task: string,
+  entry: TaskEntry,
+  model: PipelineModel,
+  { tokenizer, processor }: Companion,
+  rest: PretrainedOptions,
+): PipelineTypes[PipelineTask] {
+  const known =
+    processor?.tokenizer ?? tokenizer ?? (model as Partial<{ tokenizer: PreTrainedTokenizer }>).tokenizer;
+  const wanted = entry.media === true ? "processor" : "tokenizer";
+  if (known === undefined || (entry.media === true && processor === undefined))
+    throw new InputError(
+      `pipeline: a loaded model needs its ${wanted}: pipeline(task, model, { ${wanted} })`,
+      { option: wanted },
+    );
+  rejectUnknownOptions(rest, [], "pipeline with a loaded model");
+  if (model instanceof PretrainedDecoder && !entry.suits(model))
+    throw new InputError(`pipeline: a ${model.constructor.name} is no model for ${task}`, {
+      option: "model",
+    });
+  return entry.create({ task, model, tokenizer: known, processor } as never);
 }
 
 function entryOf(task: unknown): TaskEntry {

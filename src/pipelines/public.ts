@@ -2,6 +2,13 @@
 export { Pipeline } from "./base.ts";
 export type { AggregationStrategy, EntityGroup, TokenEntity } from "./entities.ts";
 export { type FeatureExtractionOptions, FeatureExtractionPipeline } from "./feature-extraction.ts";
+export type { Chat, GenerativeModel } from "./generating.ts";
+export {
+  ImageTextToTextPipeline,
+  type MediaTextInputs,
+  type MediaTextOptions,
+  type MediaTextOutput,
+} from "./image-text-to-text.ts";
 export { type PipelineArguments, type PipelineOptions, type PipelineTask, pipeline } from "./pipeline.ts";
 export { type SentenceSimilarityInput, SentenceSimilarityPipeline } from "./sentence-similarity.ts";
 export {
@@ -10,7 +17,6 @@ export {
   TextClassificationPipeline,
 } from "./text-classification.ts";
 export {
-  type Chat,
   type TextGenerationOptions,
   type TextGenerationOutput,
   TextGenerationPipeline,

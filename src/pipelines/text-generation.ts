@@ -1,14 +1,21 @@
-import { InputError, rejectUnknownOptions } from "../errors.ts";
-import { CALL_OPTION_NAMES, type GenerateOptions } from "../generation/generate.ts";
-import { GenerationConfig, type GenerationOptions } from "../generation/generation-config.ts";
-import { FIELD_NAMES } from "../generation/generation-fields.ts";
+import { InputError } from "../errors.ts";
+import type { GenerateOptions } from "../generation/generate.ts";
 import type { ChatMessage } from "../processing/chat-template.ts";
 import type { TokenizeOptions } from "../processing/encoding.ts";
 import { Tensor } from "../tensor.ts";
-import { Pipeline, type PipelineModel } from "./base.ts";
-
-/** A conversation. */
-export type Chat = readonly ChatMessage[];
+import { Pipeline } from "./base.ts";
+import {
+  answered,
+  type Chat,
+  checkGenerating,
+  continues,
+  type GenerativeModel,
+  isChat,
+  leadingZeros,
+  lengthDefault,
+  omit,
+  pick,
+} from "./generating.ts";
 
 /** Options of the call: those of `generate`, and how texts go in and come out. */
 export interface TextGenerationOptions
@@ -54,12 +61,6 @@ export interface TextGenerationCall {
   (chats: readonly Chat[], options?: TextGenerationOptions): Promise<TextGenerationOutput<ChatMessage[]>[][]>;
 }
 
-/** What the pipeline needs of a causal language model. */
-export interface GenerativeModel extends PipelineModel {
-  generate(options: GenerateOptions): Promise<unknown>;
-  readonly generation_config?: GenerationOptions;
-}
-
 const OWN_OPTIONS = [
   "return_full_text",
   "return_tensors",
@@ -74,23 +75,10 @@ const OWN_OPTIONS = [
 ] as const;
 const CHAT_OPTIONS = ["tools", "documents", "chat_template"] as const;
 const DECODE_OPTIONS = ["clean_up_tokenization_spaces"] as const;
-/** What the pipeline makes of its input, under the names of `generate`. */
-const SET_HERE = new Set(["input_ids", "inputs", "inputs_embeds", "attention_mask", "past_key_values"]);
-/** A pipeline gives texts: what else `generate` can tell has no place in them. */
-const NO_PLACE = [
-  "return_dict_in_generate",
-  "output_scores",
-  "output_logits",
-  "output_hidden_states",
-  "output_attentions",
-] as const;
-/** HF's and Transformers.js' number of new tokens where neither the call nor the model says how many. */
-const DEFAULT_NEW_TOKENS = 256;
-
 /** Continues texts and answers chats. */
 export class TextGenerationPipeline extends Pipeline<TextGenerationCall, GenerativeModel> {
   async _call(inputs: unknown, options: TextGenerationOptions = {}): Promise<unknown> {
-    checkOptions(options);
+    checkGenerating(options, OWN_OPTIONS, "text-generation");
     const { prompts, batched } = readInputs(inputs);
     if (prompts.length === 0) return [];
     const own = pick(options, OWN_OPTIONS);
@@ -155,10 +143,7 @@ export class TextGenerationPipeline extends Pipeline<TextGenerationCall, Generat
     });
     if (options.return_full_text === false) return { generated_text: text };
     if (typeof prompt === "string") return { generated_text: prompt + text };
-    const messages = continues(prompt, options)
-      ? [...prompt.slice(0, -1), continued(prompt.at(-1)!, text)]
-      : [...prompt, { role: "assistant", content: text }];
-    return { generated_text: messages };
+    return { generated_text: answered(prompt, text, options) };
   }
 }
 
@@ -175,71 +160,4 @@ function readInputs(inputs: unknown): { prompts: readonly Prompt[]; batched: boo
   throw new InputError(
     "text-generation: expected a text, a list of texts, a list of messages { role, content }, or a list of such lists",
   );
-}
-
-function isChat(value: unknown): value is Chat {
-  return (
-    Array.isArray(value) &&
-    value.length > 0 &&
-    value.every(
-      (item: unknown) => typeof item === "object" && item !== null && "role" in item && "content" in item,
-    )
-  );
-}
-
-function continues(chat: Chat, { continue_final_message }: TextGenerationOptions): boolean {
-  return continue_final_message ?? chat.at(-1)!.role === "assistant";
-}
-
-/** The message with more text at its end. */
-function continued(message: ChatMessage, text: string): ChatMessage {
-  const { content } = message;
-  if (typeof content === "string") return { ...message, content: content + text };
-  const last = content.findLastIndex((part) => typeof part.text === "string");
-  return {
-    ...message,
-    content: content.map((part, i) => (i === last ? { ...part, text: part.text + text } : part)),
-  };
-}
-
-function checkOptions(options: TextGenerationOptions): void {
-  const generation = CALL_OPTION_NAMES.filter((name) => !SET_HERE.has(name));
-  rejectUnknownOptions(options, [...OWN_OPTIONS, ...FIELD_NAMES, ...generation], "text-generation");
-  const asked = NO_PLACE.find((name) => options[name] === true);
-  if (asked !== undefined)
-    throw new InputError(`text-generation: ${asked} has no place in the output; call pipe.model.generate`, {
-      option: asked,
-    });
-  if (options.return_tensors === true && options.return_full_text !== undefined)
-    throw new InputError("return_tensors and return_full_text exclude each other", {
-      option: "return_tensors",
-    });
-}
-
-/** max_new_tokens, unless the call or the model limits the length. */
-function lengthDefault(
-  options: TextGenerationOptions,
-  model: GenerationOptions | undefined,
-): { max_new_tokens?: number } {
-  const given = options.generation_config ?? {};
-  const call = given instanceof GenerationConfig ? given.to_object() : given;
-  const limited = [options, call, model ?? {}].some(
-    ({ max_new_tokens, max_length }) => (max_new_tokens ?? max_length ?? null) !== null,
-  );
-  return limited ? {} : { max_new_tokens: DEFAULT_NEW_TOKENS };
-}
-
-function leadingZeros(mask: Tensor): number {
-  const first = Array.from(mask.data as BigInt64Array, Number).indexOf(1);
-  return first === -1 ? 0 : first;
-}
-
-function pick<T extends object, K extends keyof T>(object: T, names: readonly K[]): Partial<Pick<T, K>> {
-  const found = names.flatMap((name) => (object[name] === undefined ? [] : [[name, object[name]]]));
-  return Object.fromEntries(found) as Partial<Pick<T, K>>;
-}
-
-function omit<T extends object, K extends keyof T>(object: T, names: readonly K[]): Omit<T, K> {
-  const left = Object.entries(object).filter(([name]) => !names.includes(name as K));
-  return Object.fromEntries(left) as Omit<T, K>;
 }

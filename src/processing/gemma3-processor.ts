@@ -1,7 +1,12 @@
-import { ConfigError } from "../errors.ts";
 import type { Gemma3ImageProcessing, ImageInputs, ImageProcessorOptions } from "./gemma3-image-processor.ts";
 import { IMAGE_SETTING_NAMES } from "./image-settings.ts";
-import { type MediaFeatures, type MediaPart, tokenInRole } from "./media-part.ts";
+import {
+  checkSequenceLength,
+  imageSequence,
+  type MediaFeatures,
+  type MediaPart,
+  tokenInRole,
+} from "./media-part.ts";
 import { Processor } from "./processor.ts";
 import type { PreTrainedTokenizer } from "./tokenizer.ts";
 
@@ -28,13 +33,12 @@ export class Gemma3Processing extends Processor {
     super(tokenizer);
     const start = tokenInRole(tokenizer, "boi_token");
     const soft = tokenInRole(tokenizer, "image_token");
-    const end = tokenInRole(tokenizer, "eoi_token");
     this.image_processor = image_processor;
     this.image_seq_length = checkSequenceLength(image_seq_length, "image_seq_length");
     this.image_token = start.text;
     this.image_token_id = start.id;
     this.boi_token = start.text;
-    this.full_image_sequence = `\n\n${start.text}${soft.text.repeat(image_seq_length)}${end.text}\n\n`;
+    this.full_image_sequence = imageSequence(tokenizer, image_seq_length);
     const token = { kind: "images", placeholder: start.text, soft: soft.text, id: soft.id, type: 1 } as const;
     this.parts = [
       { token, optionNames: IMAGE_SETTING_NAMES, features: (items, options) => this.#images(items, options) },
@@ -51,13 +55,4 @@ export class Gemma3Processing extends Processor {
     );
     return { inputs: { pixel_values }, texts };
   }
-}
-
-/** Most tokens of one image or clip; released models have 256 and 188. */
-const MAX_SEQUENCE_LENGTH = 65_536;
-
-/** A number of tokens from a configuration or an option. */
-export function checkSequenceLength(value: number, key: string): number {
-  if (Number.isInteger(value) && value > 0 && value <= MAX_SEQUENCE_LENGTH) return value;
-  throw new ConfigError(`expected 1 to ${MAX_SEQUENCE_LENGTH}, got ${value}`, { key });
 }

@@ -53,3 +53,28 @@ export function tokenInRole(
   if (id !== undefined) return { text, id };
   throw new ConfigError(`the tokenizer has no ${role} (${text}): it is that of a model for text alone`);
 }
+
+/** What an image's placeholder becomes: its tokens between the marks of an image, on lines of their own. */
+export function imageSequence(tokenizer: PreTrainedTokenizer, length: number): string {
+  const [start, soft, end] = (["boi_token", "image_token", "eoi_token"] as const).map(
+    (role) => tokenInRole(tokenizer, role).text,
+  );
+  return `\n\n${start}${soft!.repeat(length)}${end}\n\n`;
+}
+
+/** The same for a clip. */
+export function audioSequence(tokenizer: PreTrainedTokenizer, length: number): string {
+  const [start, soft, end] = (["boa_token", "audio_token", "eoa_token"] as const).map(
+    (role) => tokenInRole(tokenizer, role).text,
+  );
+  return `\n\n${start}${soft!.repeat(length)}${end}\n\n`;
+}
+
+/** Most tokens of one image or clip; released models have 256 and 188. */
+const MAX_SEQUENCE_LENGTH = 65_536;
+
+/** A number of tokens from a configuration or an option. */
+export function checkSequenceLength(value: number, key: string): number {
+  if (Number.isInteger(value) && value > 0 && value <= MAX_SEQUENCE_LENGTH) return value;
+  throw new ConfigError(`expected 1 to ${MAX_SEQUENCE_LENGTH}, got ${value}`, { key });
+}

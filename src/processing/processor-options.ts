@@ -1,4 +1,5 @@
 import { InputError, rejectUnknownOptions } from "../errors.ts";
+import type { AudioFeatureOptions } from "./audio/gemma3n-audio-processor.ts";
 import { TOKENIZE_OPTIONS, type TokenizeOptions } from "./encoding.ts";
 import type { ImageProcessorOptions } from "./gemma3-image-processor.ts";
 import type { MediaKind, MediaPart } from "./media-part.ts";
@@ -12,11 +13,17 @@ export interface TextOptions extends Omit<TokenizeOptions, "text_pair"> {
 /** Options for the image processor, by themselves or as `images_kwargs`. */
 export type ImageOptions = Omit<ImageProcessorOptions, "return_tensors" | "signal">;
 
+/** Options for the feature extractor, as `audio_kwargs`. */
+export type AudioOptions = Omit<AudioFeatureOptions, "return_tensors" | "signal">;
+
 /** Options of a processor's call: each goes to the part that knows it, as in HF. */
-export interface ProcessorOptions extends TextOptions, ImageOptions {
+export interface ProcessorOptions
+  extends TextOptions,
+    ImageOptions,
+    Omit<AudioOptions, keyof TextOptions | "pad_to_multiple_of"> {
   text_kwargs?: TextOptions;
   images_kwargs?: ImageOptions;
-  audio_kwargs?: Readonly<Record<string, unknown>>;
+  audio_kwargs?: AudioOptions;
   /** For every part. */
   common_kwargs?: { return_tensors?: string | null };
   signal?: AbortSignal;

@@ -38,6 +38,8 @@ export abstract class Processor extends Callable<ProcessorCall> {
   readonly tokenizer: PreTrainedTokenizer;
   /** What a text holds in the place of an image. */
   abstract readonly image_token: string;
+  /** What a text holds in the place of a clip; undefined where the model takes no audio. */
+  readonly audio_token?: string;
   /** What is done with each kind of media that the model takes. */
   protected abstract readonly parts: readonly MediaPart[];
 

@@ -43,7 +43,8 @@ type AudioFeaturesCall = (audio: AudioInputs, options?: AudioFeatureOptions) => 
 
 /** Most elements of input_features: 2 GiB, more than 1,300 clips of 30 s. */
 const MAX_ELEMENTS = 2 ** 29;
-const OPTIONS: readonly (keyof AudioFeatureOptions)[] = [
+/** Names of the options of a call. */
+export const AUDIO_CALL_OPTIONS: readonly (keyof AudioFeatureOptions)[] = [
   "padding",
   "max_length",
   "truncation",
@@ -71,7 +72,7 @@ export abstract class Gemma3nAudioProcessing extends Callable<AudioFeaturesCall>
 
   /** Features of sounds. What is no array of samples is read with `load_audio`. */
   async _call(audio: AudioInputs, options: AudioFeatureOptions = {}): Promise<AudioFeatures> {
-    rejectUnknownOptions(options, OPTIONS, "feature extractor");
+    rejectUnknownOptions(options, AUDIO_CALL_OPTIONS, "feature extractor");
     wantsTensors({ return_tensors: options.return_tensors });
     checkRate(options.sampling_rate, this.sampling_rate);
     const sounds = await loadAll(audio, this.sampling_rate, options.signal);
