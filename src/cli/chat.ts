@@ -1,16 +1,15 @@
 import { join } from "node:path";
 import type { CausalLM } from "../api/causal-lm.ts";
-import { AutoTokenizer } from "../api/tokenizers.ts";
 import { cacheFolder } from "../cache-folder.ts";
 import { InputError } from "../errors.ts";
 import { ChatSession, type ChatSessionOptions } from "../generation/chat-session.ts";
-import type { PreTrainedTokenizer } from "../processing/tokenizer.ts";
 import { Conversation } from "./chat/conversation.ts";
 import { loadConversation, loadTools, readText } from "./chat/files.ts";
 import { InputHistory } from "./chat/history.ts";
 import { LineInput } from "./chat/input.ts";
 import { CHAT_NEW_TOKENS, type GenerationFlags, generationOptions } from "./generation-flags.ts";
 import { DEFAULT_MODEL, type ModelFlags } from "./model-flags.ts";
+import { loadWidestEncoder, type PromptEncoder } from "./prompt-inputs.ts";
 import { describeModel, loadAssistant, loadingOptions, loadOnDevice, locations } from "./run.ts";
 
 export interface ChatFlags extends ModelFlags, GenerationFlags {
@@ -19,6 +18,7 @@ export interface ChatFlags extends ModelFlags, GenerationFlags {
   readonly tools?: string;
   readonly chatTemplate?: string;
   readonly trim?: boolean;
+  readonly panAndScan?: boolean;
   readonly history?: boolean;
   readonly stats?: boolean;
   readonly json?: boolean;
@@ -27,11 +27,13 @@ export interface ChatFlags extends ModelFlags, GenerationFlags {
 /** `lapidary chat`: a conversation on the terminal, or with the lines of a pipe. */
 export async function chat(flags: ChatFlags): Promise<void> {
   const options = await sessionOptions(flags);
-  const { model, tokenizer, assistant } = await load(flags);
+  const { model, tokenizer, processor, assistant } = await load(flags);
   try {
     const guesses = assistant === undefined ? {} : { assistant_model: assistant };
     const session = new ChatSession(model, tokenizer, {
       ...options,
+      ...(processor && { processor }),
+      ...(flags.panAndScan === true && { processor_kwargs: { do_pan_and_scan: true } }),
       generation: { ...options.generation, ...guesses },
     });
     note(describeModel(model));
@@ -53,9 +55,8 @@ async function sessionOptions(flags: ChatFlags): Promise<ChatSessionOptions> {
   };
 }
 
-interface Loaded {
+interface Loaded extends PromptEncoder {
   readonly model: CausalLM;
-  readonly tokenizer: PreTrainedTokenizer;
   readonly assistant: CausalLM | undefined;
 }
 
@@ -68,11 +69,12 @@ async function load(flags: ChatFlags): Promise<Loaded> {
   process.once("SIGINT", interrupt);
   try {
     const options = await loadingOptions(id, flags, abort.signal);
-    const tokenizer = await AutoTokenizer.from_pretrained(id, { ...locations(options), ...template });
+    const encoder = await loadWidestEncoder(id, { ...locations(options), ...template });
+    const { tokenizer, processor } = encoder;
     // Said before the weights are prepared, which takes a while.
     if ((tokenizer.chat_template ?? null) === null) throw noTemplate(id);
-    const model = await loadOnDevice(id, options, flags);
-    return { model, tokenizer, assistant: await loadAssistant(flags, abort.signal) };
+    const model = await loadOnDevice(id, options, flags, processor !== undefined);
+    return { ...encoder, model, assistant: await loadAssistant(flags, abort.signal) };
   } finally {
     process.off("SIGINT", interrupt);
   }

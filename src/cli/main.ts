@@ -41,6 +41,9 @@ function buildProgram(): Command {
     )
     .option("--raw", "do not put the prompt into the model's chat template")
     .option("--system <text>", "system turn before the prompt, for models with a chat template")
+    .option("--image <file>", "a picture before the prompt, path or address; again for more", another)
+    .option("--audio <file>", "a sound before the prompt, path or address; again for more", another)
+    .option("--pan-and-scan", "show the model cuts of long pictures, too")
     .option("--stats", "print speed and memory to standard error")
     .option("--json", "print one JSON object instead of streaming")
     .action(async (prompt: string[], flags: object) =>
@@ -56,6 +59,7 @@ function buildProgram(): Command {
     .option("--system <text>", "system message before the conversation")
     .option("--load <file>", "go on from a conversation that /save has written")
     .option("--tools <file>", "JSON list of function schemas, for chat templates that take them")
+    .option("--pan-and-scan", "show the model cuts of long pictures, too")
     .option("--chat-template <file>", "a Jinja template in place of the model's own")
     .option("--trim", "let the oldest exchanges go when the context is full")
     .option("--no-history", "keep no history of what is typed")
@@ -123,6 +127,11 @@ function buildProgram(): Command {
       (await import("./slice.ts")).slice(model, out, flags),
     );
   return program;
+}
+
+/** Collects the values of a flag that may come again. */
+function another(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
 }
 
 /** package.json lies two folders above both the source and the build. */

@@ -1,10 +1,8 @@
-import { AutoModelForCausalLM } from "../api/auto.ts";
+import { AutoModelForCausalLM, AutoModelForImageTextToText } from "../api/auto.ts";
 import type { CausalLM } from "../api/causal-lm.ts";
 import { loadOnFirst } from "../api/loading.ts";
 import { ModelFiles } from "../api/model-files.ts";
 import type { PretrainedOptions } from "../api/options.ts";
-import { AutoTokenizer } from "../api/tokenizers.ts";
-import { InputError } from "../errors.ts";
 import { TextStreamer } from "../generation/streamer.ts";
 import type { PreTrainedTokenizer } from "../processing/tokenizer.ts";
 import { memoryUsage } from "../runtime/memory.ts";
@@ -12,15 +10,13 @@ import { Tensor } from "../tensor.ts";
 import { type GenerationFlags, generationOptions } from "./generation-flags.ts";
 import { DEFAULT_MODEL, devicesToTry, type ModelFlags, pretrainedOptions } from "./model-flags.ts";
 import { progressBar } from "./progress.ts";
+import { hasMedia, loadEncoder, type PromptFlags, type PromptInputs, promptInputs } from "./prompt-inputs.ts";
 import { promptFromStdin } from "./stdin.ts";
 
 /** Float checkpoints over this many bytes are run in 8 bits unless told otherwise. */
 const LARGE_CHECKPOINT = 2e9;
 
-export interface RunFlags extends ModelFlags, GenerationFlags {
-  readonly task?: string;
-  readonly raw?: boolean;
-  readonly system?: string;
+export interface RunFlags extends ModelFlags, GenerationFlags, PromptFlags {
   readonly stats?: boolean;
   readonly json?: boolean;
 }
@@ -42,23 +38,24 @@ export async function run(argument: string, flags: RunFlags): Promise<void> {
   const abort = new AbortController();
   process.once("SIGINT", () => abort.abort());
   const options = await loadingOptions(id, flags, abort.signal);
-  const [tokenizer, model] = await Promise.all([
-    AutoTokenizer.from_pretrained(id, locations(options)),
-    loadOnDevice(id, options, flags),
-  ]);
+  const media = hasMedia(flags);
+  const encoder = await loadEncoder(id, locations(options), media);
+  // What can't be read or does not fit shows before the weights are prepared.
+  const inputs = await promptInputs(encoder, prompt, flags, abort.signal);
+  const { tokenizer } = encoder;
+  const model = await loadOnDevice(id, options, flags, media);
   let assistant: CausalLM | undefined;
   try {
     process.stderr.write(`${describeModel(model)}\n`);
     assistant = await loadAssistant(flags, abort.signal);
-    const ids = encodePrompt(tokenizer, prompt, flags);
     const timing: Timing = {
       started: performance.now(),
       firstToken: 0,
       lastToken: 0,
-      promptTokens: ids.length,
+      promptTokens: inputs.ids.length,
       newTokens: 0,
     };
-    const text = await generateText({ model, tokenizer, assistant }, ids, flags, timing, abort.signal);
+    const text = await generateText({ model, tokenizer, assistant }, inputs, flags, timing, abort.signal);
     const stats = statistics(timing);
     if (flags.json === true) {
       process.stdout.write(
@@ -109,11 +106,13 @@ export function locations({
 export async function loadOnDevice(
   id: string,
   options: PretrainedOptions,
-  flags: RunFlags,
+  flags: ModelFlags,
+  media = false,
 ): Promise<CausalLM> {
+  const Auto = media ? AutoModelForImageTextToText : AutoModelForCausalLM;
   const bar = progressBar();
   const { model, reasons } = await loadOnFirst(devicesToTry(flags.device), (device) =>
-    AutoModelForCausalLM.from_pretrained(id, {
+    Auto.from_pretrained(id, {
       ...options,
       device,
       progress_callback: bar.callback,
@@ -142,26 +141,6 @@ export function describeModel(model: CausalLM): string {
   return `${model.source}; ${storage.join(", ")}; ${model.engine}, ${model.device}`;
 }
 
-function encodePrompt(tokenizer: PreTrainedTokenizer, prompt: string, flags: RunFlags): number[] {
-  const asChat =
-    tokenizer.chat_template !== null &&
-    tokenizer.chat_template !== undefined &&
-    flags.raw !== true &&
-    flags.task === undefined;
-  if (!asChat) {
-    if (flags.system !== undefined)
-      throw new InputError("--system needs a model with a chat template, without --raw and --task");
-    return [...tokenizer.encode(prompt)];
-  }
-  const messages = [
-    ...(flags.system === undefined ? [] : [{ role: "system", content: flags.system }]),
-    { role: "user", content: prompt },
-  ];
-  return (
-    tokenizer.apply_chat_template(messages, { add_generation_prompt: true, return_tensor: false }) as number[]
-  ).flat();
-}
-
 interface Loaded {
   readonly model: CausalLM;
   readonly tokenizer: PreTrainedTokenizer;
@@ -170,7 +149,7 @@ interface Loaded {
 
 async function generateText(
   { model, tokenizer, assistant }: Loaded,
-  ids: readonly number[],
+  { ids, media }: PromptInputs,
   flags: RunFlags,
   timing: Timing,
   signal: AbortSignal,
@@ -191,6 +170,7 @@ async function generateText(
   });
   const output = await model.generate({
     input_ids: new Tensor("int64", ids.map(BigInt), [1, ids.length]),
+    ...media,
     ...generationOptions(flags),
     tokenizer,
     ...(assistant === undefined ? {} : { assistant_model: assistant }),

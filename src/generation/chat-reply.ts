@@ -52,6 +52,10 @@ export class ChatReply extends TextIteratorStreamer {
 export interface ChatQuestion {
   readonly messages: readonly ChatMessage[];
   readonly prompt: readonly number[];
+  /** The prompt with other numbers where images and sounds are: equal ones are equal pictures. */
+  readonly key: readonly number[];
+  /** What the model takes besides ids, where there are images or sounds. */
+  readonly media: Readonly<Record<string, unknown>>;
   /** Messages left out to make room. */
   readonly dropped: number;
   readonly config: GenerationConfig;

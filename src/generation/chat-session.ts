@@ -1,9 +1,11 @@
 import { InputError, rejectUnknownOptions } from "../errors.ts";
+import { isMediaPart, withoutSources } from "../processing/chat-media.ts";
 import { checkMessages } from "../processing/chat-messages.ts";
 import { type ChatMessage, templateMentions } from "../processing/chat-template.ts";
 import type { ChatTemplateOptions } from "../processing/tokenizer.ts";
 import { Tensor } from "../tensor.ts";
 import { DynamicCache } from "./cache.ts";
+import { type ChatProcessor, type ChatPrompt, promptWithMedia } from "./chat-prompt.ts";
 import { type ChatEnd, type ChatQuestion, ChatReply, type ChatStats, chatStats } from "./chat-reply.ts";
 import type { DecoderCache } from "./decoder.ts";
 import { configure, type GenerateOptions, type GenerateResult } from "./generate.ts";
@@ -62,6 +64,10 @@ export interface ChatSessionOptions {
   generation?: ChatGenerationOptions;
   /** Makes the cache, empty; a DynamicCache without it. */
   cache?: () => DecoderCache;
+  /** The model's processor: users may then show images, and sounds where it has an audio_token. */
+  processor?: ChatProcessor;
+  /** Options of the processor's call, do_pan_and_scan above all. */
+  processor_kwargs?: Readonly<Record<string, unknown>>;
 }
 
 const SESSION_OPTIONS: readonly (keyof ChatSessionOptions)[] = [
@@ -71,15 +77,18 @@ const SESSION_OPTIONS: readonly (keyof ChatSessionOptions)[] = [
   "trim",
   "generation",
   "cache",
+  "processor",
+  "processor_kwargs",
 ];
 
 /**
- * A conversation with a model. It keeps the keys and values of what was said, so that each turn computes only what is
+ * A conversation with a model, and with a processor about images and sounds. It keeps the keys and values of what was said, so that each turn computes only what is
  * new: a changed system message or a dropped answer costs what follows it. One answer at a time.
  */
 export class ChatSession {
   readonly model: ChatModel;
   readonly tokenizer: ChatTokenizer;
+  readonly processor: ChatProcessor | undefined;
   readonly tools: readonly unknown[] | undefined;
   trim: boolean;
   /** Figures of the last answer, also of one that was broken off. */
@@ -87,12 +96,15 @@ export class ChatSession {
   readonly #cache: PrefixCache;
   #messages: readonly ChatMessage[] = [];
   #generation: ChatGenerationOptions = {};
+  readonly #processing: Readonly<Record<string, unknown>>;
   #answering = false;
 
   constructor(model: ChatModel, tokenizer: ChatTokenizer, options: ChatSessionOptions = {}) {
     rejectUnknownOptions(options, SESSION_OPTIONS, "ChatSession");
     this.model = model;
     this.tokenizer = tokenizer;
+    this.processor = options.processor;
+    this.#processing = options.processor_kwargs ?? {};
     this.tools = options.tools;
     this.trim = options.trim ?? false;
     const template = tokenizer.get_chat_template(undefined, this.tools);
@@ -111,7 +123,7 @@ export class ChatSession {
 
   set messages(messages: readonly ChatMessage[]) {
     this.#checkIdle();
-    const checked = checkMessages(messages);
+    const checked = this.#check(messages);
     // A template may refuse what it is given, system messages above all; that must come out now.
     this.#render(checked.at(-1)?.role === "user" ? checked : [...checked, { role: "user", content: "?" }]);
     this.#messages = checked;
@@ -149,7 +161,7 @@ export class ChatSession {
   ): AsyncGenerator<string, void, undefined> {
     if (this.#messages.at(-1)?.role === "user")
       throw new InputError("the last message is a question without an answer: retry() answers it");
-    const [question] = checkMessages([{ role: "user", content }]);
+    const [question] = this.#check([{ role: "user", content }]);
     yield* this.#answer([...this.#messages, question!], options);
   }
 
@@ -180,6 +192,10 @@ export class ChatSession {
     this.#cache.dispose();
   }
 
+  #check(messages: readonly ChatMessage[]): ChatMessage[] {
+    return checkMessages(messages, { media: this.processor !== undefined });
+  }
+
   #checkIdle(): void {
     if (this.#answering) throw new InputError("an answer is being written: wait for its end, or abort it");
   }
@@ -190,11 +206,14 @@ export class ChatSession {
   ): AsyncGenerator<string, void, undefined> {
     this.#checkIdle();
     const options = { ...this.#generation, ...given };
-    const question = this.#prepare(messages, options);
     this.#answering = true;
+    const question = await this.#prepare(messages, options).catch((error: unknown) => {
+      this.#answering = false;
+      throw error;
+    });
     const reply = new ChatReply(this.tokenizer);
     const stop = new InterruptableStoppingCriteria();
-    const cache = question.config.use_cache === false ? undefined : this.#cache.open(question.prompt);
+    const cache = question.config.use_cache === false ? undefined : this.#cache.open(question.key);
     const cached = cache?.lengths[0] ?? 0;
     const generation = this.#generate(question, options, { cache, reply, stop });
     let end: ChatEnd = "aborted";
@@ -218,7 +237,7 @@ export class ChatSession {
 
   /** Generates into `reply`, which learns of failures too. */
   async #generate(
-    { prompt, config, room }: ChatQuestion,
+    { prompt, media, config, room }: ChatQuestion,
     options: ChatGenerationOptions,
     to: { cache: DecoderCache | undefined; reply: ChatReply; stop: InterruptableStoppingCriteria },
   ): Promise<void> {
@@ -227,6 +246,7 @@ export class ChatSession {
     try {
       const sequences = await this.model.generate({
         ...rest,
+        ...media,
         input_ids: new Tensor("int64", prompt.map(BigInt), [1, prompt.length]),
         // Every token of the template counts, whatever it is.
         attention_mask: [new Array<number>(prompt.length).fill(1)],
@@ -249,14 +269,16 @@ export class ChatSession {
   }
 
   /** Tokens and limits of the next answer; drops the oldest exchanges where that is allowed and needed. */
-  #prepare(messages: readonly ChatMessage[], options: ChatGenerationOptions): ChatQuestion {
+  async #prepare(messages: readonly ChatMessage[], options: ChatGenerationOptions): Promise<ChatQuestion> {
     const config = this.#configure(options);
     const positions = this.model.config.get_text_config().max_position_embeddings;
     const given = config.max_new_tokens === null ? config.max_length : null;
     const limit = Math.min(positions, given ?? positions);
-    const all = { messages, prompt: this.#render(messages) };
+    const all = { messages, ...(await this.#encode(messages, options.signal)) };
     const fits = all.prompt.length < limit;
-    const { messages: kept, prompt } = fits || !this.trim ? all : this.#trimmed(messages, limit);
+    const { messages: kept, ...encoded } =
+      fits || !this.trim ? all : await this.#trimmed(messages, limit, options.signal);
+    const { prompt } = encoded;
     if (prompt.length >= limit) {
       const advice =
         kept.length > 2
@@ -267,17 +289,18 @@ export class ChatSession {
       );
     }
     const room = Math.min(limit - prompt.length, config.max_new_tokens ?? Number.POSITIVE_INFINITY);
-    return { messages: kept, prompt, dropped: messages.length - kept.length, config, limit, room };
+    return { messages: kept, ...encoded, dropped: messages.length - kept.length, config, limit, room };
   }
 
   /**
    * The conversation without so many of its oldest exchanges that it takes half of the context: what remains moves to
    * other positions and is computed anew, which should not happen with every turn.
    */
-  #trimmed(
+  async #trimmed(
     messages: readonly ChatMessage[],
     limit: number,
-  ): { messages: readonly ChatMessage[]; prompt: number[] } {
+    signal: AbortSignal | null | undefined,
+  ): Promise<{ readonly messages: readonly ChatMessage[] } & ChatPrompt> {
     const head = systemLength(messages);
     const without = (exchanges: number): readonly ChatMessage[] => [
       ...messages.slice(0, head),
@@ -286,17 +309,38 @@ export class ChatSession {
     let [low, high] = [1, Math.floor((messages.length - head) / 2)];
     while (low < high) {
       const middle = Math.floor((low + high) / 2);
-      if (this.#render(without(middle)).length <= limit / 2) high = middle;
+      if ((await this.#encode(without(middle), signal)).prompt.length <= limit / 2) high = middle;
       else low = middle + 1;
     }
     const kept = without(Math.max(0, high));
-    return { messages: kept, prompt: this.#render(kept) };
+    return { messages: kept, ...(await this.#encode(kept, signal)) };
+  }
+
+  /** Tokens of a conversation; its images and sounds are read, if there are any. */
+  async #encode(
+    messages: readonly ChatMessage[],
+    signal: AbortSignal | null | undefined,
+  ): Promise<ChatPrompt> {
+    const { processor, tools } = this;
+    if (processor === undefined || !messages.some(hasMedia)) {
+      const prompt = this.#render(messages);
+      return { prompt, key: prompt, media: {} };
+    }
+    const inputs = await processor.apply_chat_template(messages, {
+      ...this.#processing,
+      ...(tools && { tools }),
+      ...(signal && { signal }),
+      add_generation_prompt: true,
+      tokenize: true,
+      return_dict: true,
+    });
+    return promptWithMedia(inputs);
   }
 
   #render(messages: readonly ChatMessage[]): number[] {
     const { tools } = this;
     const options = { add_generation_prompt: true, return_tensor: false, ...(tools && { tools }) } as const;
-    return this.tokenizer.apply_chat_template(messages, options);
+    return this.tokenizer.apply_chat_template(withoutSources(messages), options);
   }
 
   #configure(options: ChatGenerationOptions): GenerationConfig {
@@ -309,10 +353,14 @@ export class ChatSession {
 }
 
 /** The tokens that a run has computed at most. */
-function computed({ prompt, config }: ChatQuestion, reply: ChatReply): number[] {
+function computed({ key, config }: ChatQuestion, reply: ChatReply): number[] {
   // Beams go different ways after the prompt, and the last token of an answer is chosen but not computed.
   const beams = (config.num_beams ?? 1) > 1;
-  return beams ? [...prompt] : [...prompt, ...reply.tokens.slice(0, -1)];
+  return beams ? [...key] : [...key, ...reply.tokens.slice(0, -1)];
+}
+
+function hasMedia({ content }: ChatMessage): boolean {
+  return Array.isArray(content) && content.some(isMediaPart);
 }
 
 /** Messages before the first turn. */

@@ -40,6 +40,12 @@ export function withoutSources(messages: readonly ChatMessage[]): ChatMessage[] 
   });
 }
 
+/** Whether something is a part of a message that refers to an image or a sound. */
+export function isMediaPart(part: unknown): boolean {
+  const type = (part as ChatContent | null | undefined)?.type;
+  return type === "image" || type === IMAGE_URL || type === "audio";
+}
+
 function withoutSource(part: ChatContent): ChatContent {
   const kind = kindOf(part);
   if (kind === undefined) return part;

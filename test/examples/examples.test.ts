@@ -23,7 +23,9 @@ const SIZES = {
 const LLM = "LLMs generate text through a process known as";
 
 /** Which tiny model each example runs on, and what it must print. */
-const PRINTS: Readonly<Record<string, readonly ["gemma" | "gemma3" | "sentences", string | RegExp]>> = {
+const PRINTS: Readonly<
+  Record<string, readonly ["gemma" | "gemma3" | "sentences" | "images", string | RegExp]>
+> = {
   "cache-fork.ts": ["gemma3", /The four seasons[\s\S]*In spring[\s\S]*The four seasons[\s\S]*In winter/],
   "chat-stream.ts": ["gemma3", /role: 'assistant'/],
   "embeddings.ts": ["sentences", /^\[ \[ -?[\d.]+, -?[\d.]+, -?[\d.]+ \] \]/],
@@ -33,10 +35,17 @@ const PRINTS: Readonly<Record<string, readonly ["gemma" | "gemma3" | "sentences"
   "gemma-command-line.sh": ["gemma", /\S/],
   "gemma-pipeline.ts": ["gemma", LLM],
   "gemma-quantized.ts": ["gemma", /LLMs generate[\s\S]*nf4/],
+  "gemma3-image-auto-model.ts": ["images", /What is shown in this image\?\nmodel\n/],
+  "gemma3-image-mask.ts": ["images", /<start_of_image>[\s\S]*<end_of_image>/],
+  "gemma3-image-pipeline.ts": ["images", "<start_of_image> What is shown in this image?"],
+  "gemma3-image-quantized.ts": ["images", /What is shown in this image\?\nmodel\n/],
+  "gemma3-images.ts": ["images", /^\d+ images and crops[\s\S]*Which image is cuter\?/],
   "gemma3-quantized.ts": ["gemma3", /Why is the sky blue\?[\s\S]*int4/],
   "gemma3-text.ts": ["gemma3", "Plants create energy through a process known as"],
   "json-output.ts": ["gemma3", /\{ name: .*, population: -?\d+ \}/],
 };
+
+const IMAGES = join(ROOT, "test/fixtures/multimodal/gemma3_mm");
 
 /** Examples that need a chat template, or are about another model. */
 const CHATS = ["chat-stream.ts", "gemma3-quantized.ts", "json-output.ts", "embeddings.ts"];
@@ -59,11 +68,14 @@ describe.skipIf(process.platform === "win32")("examples", () => {
   });
 
   it.each(Object.entries(PRINTS))("%s", (name, [model, printed]) => {
-    expect(run(name, join(folder, model), join(folder, "cache"))).toMatch(printed);
+    const isAboutImages = model === "images";
+    const args = isAboutImages ? ["shapes", "wide"].map((image) => join(IMAGES, `images/${image}.png`)) : [];
+    const path = isAboutImages ? join(IMAGES, "model") : join(folder, model);
+    expect(run(name, path, join(folder, "cache"), args)).toMatch(printed);
   });
 
   /** Those that a base model can answer, on the real weights where they are at hand. */
-  const base = Object.keys(PRINTS).filter((name) => !CHATS.includes(name));
+  const base = Object.keys(PRINTS).filter((name) => !CHATS.includes(name) && PRINTS[name]![0] !== "images");
   it.skipIf(real === undefined).each(base)("%s on the real 270M", (name) => {
     expect(run(name, real!)).toMatch(PRINTS[name]![1]);
   });
@@ -75,12 +87,17 @@ describe.skipIf(process.platform === "win32")("examples", () => {
 });
 
 /** What an example prints; the real weights keep the usual cache. */
-function run(name: string, model: string, cache = process.env["LAPIDARY_CACHE"] ?? ""): string {
+function run(
+  name: string,
+  model: string,
+  cache = process.env["LAPIDARY_CACHE"] ?? "",
+  args: string[] = [],
+): string {
   const file = join(EXAMPLES, name);
-  const [command, args] = name.endsWith(".sh")
+  const [command, start] = name.endsWith(".sh")
     ? ["sh", [file]]
     : [process.execPath, ["--import", "tsx", file]];
-  const { stdout, stderr, status } = spawnSync(command, [...args, model], {
+  const { stdout, stderr, status } = spawnSync(command, [...start, model, ...args], {
     cwd: ROOT,
     encoding: "utf8",
     env: { ...process.env, LAPIDARY_CACHE: cache, HF_HUB_OFFLINE: "1" },

@@ -16,6 +16,7 @@ function context(): ChatContext & { readonly notes: string[] } {
     notes,
     session: new ChatSession(model, tokenizer),
     note: (text) => notes.push(text),
+    attach: async () => {},
     answer: () => Promise.reject(new Error("not asked")),
   };
 }

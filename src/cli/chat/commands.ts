@@ -9,6 +9,8 @@ export interface ChatContext {
   readonly session: ChatSession;
   /** Prints a remark, apart from the answers. */
   note(text: string): void;
+  /** Keeps an image or a sound for the next question. */
+  attach(kind: "image" | "audio", path: string): Promise<void>;
   /** Asks for an answer and prints it as it comes; Ctrl-C aborts the signal. */
   answer(ask: (signal: AbortSignal) => AsyncIterable<string>): Promise<void>;
 }
@@ -50,6 +52,18 @@ const COMMANDS: readonly Command[] = [
     },
   },
   { names: ["load"], argument: "FILE", help: "goes on from a saved conversation", run: load },
+  {
+    names: ["image"],
+    argument: "FILE",
+    help: "shows a picture with the next question; again for more",
+    run: (context, file) => context.attach("image", file),
+  },
+  {
+    names: ["audio"],
+    argument: "FILE",
+    help: "plays a sound with the next question",
+    run: (context, file) => context.attach("audio", file),
+  },
   {
     names: ["retry"],
     argument: null,

@@ -1,5 +1,8 @@
-import { LapidaryError } from "../../errors.ts";
+import { InputError, LapidaryError } from "../../errors.ts";
 import type { ChatSession } from "../../generation/chat-session.ts";
+import { load_audio } from "../../processing/audio/raw-audio.ts";
+import type { ChatContent } from "../../processing/chat-template.ts";
+import { load_image } from "../../processing/raw-image.ts";
 import { type ChatContext, runCommand } from "./commands.ts";
 import type { LineInput } from "./input.ts";
 import { endingOf, formatStats } from "./stats.ts";
@@ -26,6 +29,8 @@ export class Conversation implements ChatContext {
   readonly #turns: TurnReader = new TurnReader();
   /** Of the answer that is being written. */
   #abort: AbortController | undefined;
+  /** Images and sounds for the next question. */
+  #attached: ChatContent[] = [];
   /** Ctrl-C was the last thing typed. */
   #leaving = false;
 
@@ -50,6 +55,16 @@ export class Conversation implements ChatContext {
 
   note(text: string): void {
     process.stderr.write(`${text}\n`);
+  }
+
+  async attach(kind: "image" | "audio", path: string): Promise<void> {
+    const { processor } = this.session;
+    if (processor === undefined || (kind === "audio" && processor.audio_token === undefined))
+      throw new InputError(`the model takes no ${kind === "image" ? "images" : "audio"}`);
+    // A file that can't be read should not wait for the question.
+    await (kind === "image" ? load_image(path) : load_audio(path));
+    this.#attached.push({ type: kind, [kind]: path });
+    this.note(`${path} goes with the next question`);
   }
 
   async answer(ask: (signal: AbortSignal) => AsyncIterable<string>): Promise<void> {
@@ -95,7 +110,9 @@ export class Conversation implements ChatContext {
   async #leaves({ kind, text }: Turn): Promise<boolean> {
     try {
       if (kind === "command") return await runCommand(text, this);
-      await this.answer((signal) => this.session.send(text, { signal }));
+      const content = this.#attached.length === 0 ? text : [...this.#attached, { type: "text", text }];
+      this.#attached = [];
+      await this.answer((signal) => this.session.send(content, { signal }));
     } catch (error) {
       if (!this.#options.terminal || !(error instanceof LapidaryError)) throw error;
       this.note(error.message);

@@ -20,7 +20,8 @@ export async function saveConversation(path: string, messages: readonly ChatMess
 export async function loadConversation(path: string): Promise<ChatMessage[]> {
   const value = await readJson(path);
   try {
-    return checkMessages(value);
+    // Whether the model takes images shows when the session gets them.
+    return checkMessages(value, { media: true });
   } catch (cause) {
     if (cause instanceof InputError) throw new InputError(`${path}: ${cause.message}`, { cause });
     throw cause;
