@@ -1,8 +1,11 @@
 import { ConfigError } from "../errors.ts";
+import { normalProbability } from "../normal-distribution.ts";
 import type { Checkpoint, MetadataValue } from "./checkpoint.ts";
 
 /** Every 6th layer of Gemma 3 attends to the whole context; the file only says so when it differs. */
 const GLOBAL_LAYER_PERIOD = 6;
+/** And every 5th of Gemma 3n. */
+const GEMMA3N_GLOBAL_LAYER_PERIOD = 5;
 /** Base of the rotary embedding where files do not store it: in Gemma, and in the sliding layers of Gemma 3. */
 const ROPE_THETA = 10_000;
 
@@ -12,6 +15,7 @@ type Config = Record<string, unknown>;
 const architectures: ReadonlyMap<string, (checkpoint: Checkpoint, keys: GgufKeys) => Config> = new Map([
   ["gemma", gemmaConfig],
   ["gemma3", gemma3Config],
+  ["gemma3n", gemma3nConfig],
 ]);
 
 /**
@@ -37,6 +41,7 @@ function gemmaConfig(checkpoint: Checkpoint, keys: GgufKeys): Config {
     architectures: ["GemmaForCausalLM"],
     model_type: "gemma",
     ...commonConfig(checkpoint, keys),
+    intermediate_size: keys.size("feed_forward_length"),
     hidden_act: "gelu_pytorch_tanh",
     rope_parameters: { ...ropeScaling(keys), rope_theta: keys.numberOr("rope.freq_base", ROPE_THETA) },
   };
@@ -49,6 +54,7 @@ function gemma3Config(checkpoint: Checkpoint, keys: GgufKeys): Config {
     architectures: ["Gemma3ForCausalLM"],
     model_type: "gemma3_text",
     ...common,
+    intermediate_size: keys.size("feed_forward_length"),
     hidden_activation: "gelu_pytorch_tanh",
     attn_logit_softcapping: null,
     final_logit_softcapping: keys.optionalNumber("final_logit_softcapping", null),
@@ -65,6 +71,56 @@ function gemma3Config(checkpoint: Checkpoint, keys: GgufKeys): Config {
   };
 }
 
+/** Gemma 3n's text model. Its files hold the sparsity as the bound that it comes to, in standard deviations. */
+function gemma3nConfig(checkpoint: Checkpoint, keys: GgufKeys): Config {
+  const common = commonConfig(checkpoint, keys);
+  const layers = common.num_hidden_layers;
+  const rows = (name: string): number => checkpoint.tensors.get(name)?.shape[0] ?? 0;
+  return {
+    architectures: ["Gemma3nForCausalLM"],
+    model_type: "gemma3n_text",
+    ...common,
+    intermediate_size: feedForwardLengths(keys, layers),
+    hidden_activation: "gelu_pytorch_tanh",
+    final_logit_softcapping: keys.optionalNumber("final_logit_softcapping", 30),
+    sliding_window: keys.size("attention.sliding_window"),
+    layer_types: layerTypes(keys, layers, GEMMA3N_GLOBAL_LAYER_PERIOD),
+    rope_parameters: {
+      full_attention: { ...ropeScaling(keys), rope_theta: keys.number("rope.freq_base") },
+      sliding_attention: {
+        rope_type: "default",
+        rope_theta: keys.numberOr("rope.freq_base_swa", ROPE_THETA),
+      },
+    },
+    num_kv_shared_layers: keys.optionalNumber("attention.shared_kv_layers", 0),
+    vocab_size_per_layer_input: rows("model.embed_tokens_per_layer.weight"),
+    hidden_size_per_layer_input: keys.size("embedding_length_per_layer_input"),
+    altup_num_inputs: keys.size("altup.num_inputs"),
+    altup_active_idx: keys.optionalNumber("altup.active_idx", 0),
+    laurel_rank: rows("model.layers.0.laurel.linear_left.weight"),
+    activation_sparsity_pattern: sparsityPattern(keys, layers),
+  };
+}
+
+/** One number, or one for each layer (MatFormer). */
+function feedForwardLengths(keys: GgufKeys, layers: number): number | number[] {
+  const value = keys.value("feed_forward_length");
+  if (typeof value === "number") return keys.size("feed_forward_length");
+  if ((value instanceof Int32Array || value instanceof Uint32Array) && value.length === layers)
+    return [...value];
+  return keys.fail("feed_forward_length", `is neither a number nor a list of ${layers}`);
+}
+
+/** Shares from quantiles; layers without sparsity have -inf. Undefined, so that HF's default holds, where nothing is said. */
+function sparsityPattern(keys: GgufKeys, layers: number): number[] | undefined {
+  const scales = keys.value("activation_sparsity_scale");
+  if (scales === undefined) return undefined;
+  if (!(scales instanceof Float32Array) || scales.length !== layers || scales.some(Number.isNaN))
+    return keys.fail("activation_sparsity_scale", `is no list of ${layers} numbers`);
+  // The file keeps float32: 1.64485 is 0.95.
+  return [...scales].map((scale) => Number(normalProbability(scale).toPrecision(6)));
+}
+
 /** What every architecture has: sizes, tokens, and whether the output layer shares the embedding's weights. */
 function commonConfig(checkpoint: Checkpoint, keys: GgufKeys) {
   const tokenizer = new GgufKeys(checkpoint.metadata, "tokenizer.ggml.");
@@ -74,7 +130,6 @@ function commonConfig(checkpoint: Checkpoint, keys: GgufKeys) {
     hidden_size,
     ...headSizes(keys),
     num_hidden_layers: layerCount(checkpoint, keys),
-    intermediate_size: keys.size("feed_forward_length"),
     max_position_embeddings: keys.size("context_length"),
     rms_norm_eps: keys.number("attention.layer_norm_rms_epsilon"),
     attention_bias: false,
@@ -131,8 +186,8 @@ function queryPreAttnScalar(
   return is27B ? size.hidden_size / size.num_attention_heads : size.head_dim;
 }
 
-function layerTypes(keys: GgufKeys, layers: number): string[] {
-  const pattern = keys.value("attention.sliding_window_pattern") ?? GLOBAL_LAYER_PERIOD;
+function layerTypes(keys: GgufKeys, layers: number, period = GLOBAL_LAYER_PERIOD): string[] {
+  const pattern = keys.value("attention.sliding_window_pattern") ?? period;
   let isSliding: (layer: number) => boolean;
   if (pattern instanceof Uint8Array && pattern.length === layers) isSliding = (layer) => pattern[layer] === 1;
   else if (typeof pattern === "number" && pattern > 0) isSliding = (layer) => (layer + 1) % pattern !== 0;

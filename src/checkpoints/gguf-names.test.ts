@@ -17,6 +17,7 @@ describe("renameGgufTensor", () => {
     ["gemma3n", "blk.3.laurel_l.weight", "model.layers.3.laurel.linear_left.weight", false],
     ["gemma3n", "per_layer_token_embd.weight", "model.embed_tokens_per_layer.weight", false],
     ["gemma3n", "altup_proj.weight", "altup_proj.weight", false],
+    ["gemma3n", "blk.1.altup_correct_scale.weight", "model.layers.1.altup.correct_output_scale", false],
     ["gemma3", "rope_freqs.weight", "rope_freqs.weight", false],
     ["gemma3", "constructor.weight", "constructor.weight", false],
     ["gemma3", "blk.N.attn_q.weight", "blk.N.attn_q.weight", false],

@@ -1,4 +1,4 @@
-import type { MetadataValue } from "./checkpoint.ts";
+import type { MetadataValue, TensorSlice } from "./checkpoint.ts";
 
 /** llama.cpp's names of Gemma's tensors (without `.weight`) and HF's; N is the layer. */
 const gemma2Names: Readonly<Record<string, string>> = {
@@ -48,8 +48,7 @@ const architectures: ReadonlyMap<MetadataValue | undefined, Architecture> = new 
   [
     "gemma3n",
     {
-      // Left under their own names: altup_proj and altup_unembd_proj, three matrices in one tensor each, and
-      // altup_correct_scale, which HF calls altup.correct_output_scale without `.weight`.
+      // altup_proj and altup_unembd_proj are several matrices in one tensor: see unstackGgufTensor.
       names: {
         ...gemma3Names,
         per_layer_token_embd: "model.embed_tokens_per_layer",
@@ -65,6 +64,7 @@ const architectures: ReadonlyMap<MetadataValue | undefined, Architecture> = new 
         "blk.N.altup_router_norm": "model.layers.N.altup.router_norm",
         "blk.N.altup_predict_coef": "model.layers.N.altup.prediction_coefs",
         "blk.N.altup_correct_coef": "model.layers.N.altup.correction_coefs",
+        "blk.N.altup_correct_scale": "model.layers.N.altup.correct_output_scale",
       },
       normsPlusOne: false,
     },
@@ -82,8 +82,39 @@ export function renameGgufTensor(
   const key = layer === undefined ? stem : stem.replace(layer, "N");
   const hf = Object.hasOwn(known.names, key) ? known.names[key]! : undefined;
   if (hf === undefined) return { name, storedPlusOne: false };
+  const path = layer === undefined ? hf : hf.replace("N", layer);
   return {
-    name: `${layer === undefined ? hf : hf.replace("N", layer)}.weight`,
+    // A parameter of its own, not a module's.
+    name: path.endsWith(".correct_output_scale") ? path : `${path}.weight`,
     storedPlusOne: known.normsPlusOne && hf.endsWith("norm"),
   };
+}
+
+/** Stacks of matrices in Gemma 3n's files, and HF's lists of them. */
+const STACKS: Readonly<Record<string, string>> = {
+  "altup_proj.weight": "model.altup_projections",
+  "altup_unembd_proj.weight": "model.altup_unembed_projections",
+};
+
+/** Far above any model. */
+const MOST_STACKED = 64;
+
+/** The matrices of a tensor that holds several, under HF's names; undefined for any other. */
+export function unstackGgufTensor(
+  tensor: TensorSlice,
+  architecture: MetadataValue | undefined,
+): TensorSlice[] | undefined {
+  const list =
+    architecture === "gemma3n" && Object.hasOwn(STACKS, tensor.name) ? STACKS[tensor.name] : undefined;
+  const [count, ...shape] = tensor.shape;
+  if (list === undefined || count === undefined || count > MOST_STACKED || shape.length !== 2)
+    return undefined;
+  const length = tensor.length / count;
+  return Array.from({ length: count }, (_, i) => ({
+    ...tensor,
+    name: `${list}.${i}.weight`,
+    offset: tensor.offset + i * length,
+    length,
+    shape,
+  }));
 }

@@ -5,7 +5,7 @@ import { tensorByteLength } from "./dtypes.ts";
 import { FileCheckpoint } from "./file-checkpoint.ts";
 import { renameClipTensors } from "./gguf-clip-names.ts";
 import { GgufCursor, HeaderTooShort } from "./gguf-cursor.ts";
-import { renameGgufTensor } from "./gguf-names.ts";
+import { renameGgufTensor, unstackGgufTensor } from "./gguf-names.ts";
 import { ggmlDtypes, unreadGgmlTypes } from "./gguf-types.ts";
 import { readMetadataValue } from "./gguf-values.ts";
 import { type FoundFile, findFile, OpenFiles } from "./open-files.ts";
@@ -175,7 +175,7 @@ function renameAll(
   if (architecture === "clip")
     return new Map(renameClipTensors(tensors, metadata, file).map((tensor) => [tensor.name, tensor]));
   const renamed = new Map<string, TensorSlice>();
-  for (const tensor of tensors) {
+  for (const tensor of tensors.flatMap((tensor) => unstackGgufTensor(tensor, architecture) ?? tensor)) {
     const { name, storedPlusOne } = renameGgufTensor(tensor.name, architecture);
     if (renamed.has(name)) {
       const was = name === tensor.name ? "" : ` (${tensor.name} in the file)`;

@@ -1,5 +1,6 @@
 import type { Value } from "../../graph/graph.ts";
 import { meanLast, meanSquareLast, relu, scale, sqrt, sub } from "../../graph/ops/math.ts";
+import { normalQuantile } from "../../normal-distribution.ts";
 
 /**
  * Statistical top-k ("SPARK: Sparse Attention and Feed-forward", 2025): what lies above mean + k·std of the last axis,
@@ -9,31 +10,4 @@ export function gaussianTopK(x: Value, sparsity: number): Value {
   const centred = sub(x, meanLast(x));
   const deviation = sqrt(meanSquareLast(centred));
   return relu(sub(centred, scale(deviation, Math.fround(normalQuantile(Math.fround(sparsity))))));
-}
-
-/** The number below which a standard normal variable lies with probability `p`, 0 < p < 1. */
-export function normalQuantile(p: number): number {
-  if (p < 0.5) return -normalQuantile(1 - p);
-  let x = 0;
-  // Newton from the left of an inverse that curves upwards: the first step overshoots at most, the others close in.
-  for (let step = 0; step < 100; step++) {
-    const change = (p - normalProbability(x)) / normalDensity(x);
-    x = Math.min(x + change, x + 1);
-    if (Math.abs(change) < 1e-15) break;
-  }
-  return x;
-}
-
-function normalDensity(x: number): number {
-  return Math.exp((-x * x) / 2) / Math.sqrt(2 * Math.PI);
-}
-
-/** 1/2 + density(x) · (x + x³/3 + x⁵/15 + …), whose terms are all of one sign. */
-function normalProbability(x: number): number {
-  let [sum, term] = [0, x];
-  for (let i = 3; sum + term !== sum; i += 2) {
-    sum += term;
-    term *= (x * x) / i;
-  }
-  return 0.5 + normalDensity(x) * sum;
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { normalQuantile } from "./sparsity.ts";
+import { normalProbability, normalQuantile } from "./normal-distribution.ts";
 
 describe("normalQuantile", () => {
   // Values of the standard normal distribution, as tables have them.
@@ -13,5 +13,12 @@ describe("normalQuantile", () => {
     [0.999999, 4.753424308817087],
   ])("of %f is %f", (p, quantile) => {
     expect(normalQuantile(p)).toBeCloseTo(quantile, 9);
+    expect(normalProbability(quantile)).toBeCloseTo(p, 12);
+  });
+});
+
+describe("normalProbability", () => {
+  it("ends at 0 and 1", () => {
+    expect([-Infinity, Infinity].map(normalProbability)).toEqual([0, 1]);
   });
 });
