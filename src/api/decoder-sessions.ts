@@ -75,7 +75,7 @@ export class DecoderSessions implements DecoderModel {
     this.vocab_size = config.vocab_size;
     this.hidden_size = config.hidden_size;
     this.num_attention_heads = config.num_attention_heads;
-    this.quantised = [...parts.weights.values()].some(({ kind }) => kind === "nbits");
+    this.quantised = [...parts.weights.values()].some(({ kind }) => kind === "nbits" || kind === "int8");
     this.bidirectional = config.use_bidirectional_attention;
     this.layers = layerCaches(config);
     this.keysOf = keySources(config);

@@ -8,7 +8,7 @@ import type { WeightRequest } from "../checkpoints/pack-plan.ts";
 import { sliceCheckpoint } from "../checkpoints/slice.ts";
 import type { JsonObject } from "../models/config-reader.ts";
 import { sliceConfig, withWholeTable } from "../models/gemma3n/slice.ts";
-import { Embedding } from "../nn/linear.ts";
+import { Embedding, type InputRounding, Linear } from "../nn/linear.ts";
 import { type Module, namedModules, namedParameters } from "../nn/module.ts";
 import { loadEngine } from "../runtime/engine.ts";
 import type { Engine } from "../runtime/session.ts";
@@ -146,6 +146,7 @@ export function weightRequest(
       modules.flatMap(([path, part]) => (part.sensitive ? [...namedParameters(part, path).keys()] : [])),
     ),
     byRow: new Set([...parameters].flatMap(([key, { byRow }]) => (byRow ? [key] : []))),
+    manyRows: new Map(modules.flatMap(([path, part]) => (part.manyRows ? linearRoundings(part, path) : []))),
     plain: new Set([...parameters].flatMap(([key, { plain }]) => (plain ? [key] : []))),
     dtype: options.dtype,
     tablesDtype: options.tablesDtype,
@@ -153,6 +154,13 @@ export function weightRequest(
       ? {}
       : { linears: quantizedLinears(module, options.quantization) }),
   };
+}
+
+/** How the linear layers of a module round their inputs, by the key of their weight. */
+function linearRoundings(module: Module, prefix: string): [string, InputRounding][] {
+  return [...namedModules(module, prefix)].flatMap(([path, part]) =>
+    part instanceof Linear ? [[`${path}.weight`, part.rounding] as [string, InputRounding]] : [],
+  );
 }
 
 /** Where packs go, and how their making is reported. */

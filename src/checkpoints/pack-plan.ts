@@ -36,6 +36,8 @@ export interface WeightRequest {
   readonly sensitive: ReadonlySet<string>;
   /** Keys of weights that are never quantised: convolutions, tables that are added whole. */
   readonly plain: ReadonlySet<string>;
+  /** How layers that always get many rows round their inputs to 8 bits: "q8" stores them for another kernel. */
+  readonly manyRows?: ReadonlyMap<string, "row" | "columns" | "none">;
   /** Storage of the layers, and of tables. */
   readonly dtype: StorageDtype;
   readonly tablesDtype: StorageDtype;
@@ -50,6 +52,8 @@ export type Target =
   | { readonly kind: "direct"; readonly dtype: FloatDtype }
   | { readonly kind: "float"; readonly dtype: FloatDtype }
   | ({ readonly kind: "nbits" } & NBitsLayout)
+  /** For many rows of inputs, so many of which share a scale. */
+  | { readonly kind: "int8"; readonly columns: number }
   | { readonly kind: "linear"; readonly form: LinearTarget };
 
 export interface PlannedWeight {
@@ -61,6 +65,8 @@ export interface PlannedWeight {
   readonly byRow: boolean;
 }
 
+/** Few enough that an outlier spoils the rounding of not too many, and many enough for the kernel. */
+const SHARED_COLUMNS = 384;
 const Q8: NBitsLayout = { bits: 8, block_size: 32 };
 const Q4: NBitsLayout = { bits: 4, block_size: 32 };
 const FLOATS: Partial<Record<CheckpointDtype, FloatDtype>> = {
@@ -102,6 +108,10 @@ function chooseTarget(slice: TensorSlice, shape: readonly number[], request: Wei
   if (dtype === "auto") return keepPrecision(slice, shape, table);
   const storage = STORAGE[dtype];
   if (storage !== undefined) return asFloat(slice, storage);
+  const rounding = dtype === "q8" && !table ? request.manyRows?.get(slice.name) : undefined;
+  if (rounding === "none") return asFloat(slice, "float32");
+  if (rounding !== undefined)
+    return { kind: "int8", columns: rounding === "columns" ? SHARED_COLUMNS : shape[1]! };
   // Four bits cost the output layer far more than the others, so that the shared table keeps eight.
   const fourBits = dtype === "q4" && !table && !request.sensitive.has(slice.name);
   return quantised(fourBits ? Q4 : Q8, shape, table);

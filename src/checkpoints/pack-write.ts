@@ -3,6 +3,7 @@ import { CheckpointError } from "../errors.ts";
 import type { FloatDtype, InlineWeight } from "../graph/weights.ts";
 import { BLOCK_GEOMETRY, byteLength, dequantize, elementCount } from "../quantization/gguf-blocks.ts";
 import { float32ToBfloat16, float32ToFloat16 } from "../quantization/half.ts";
+import { quantizeColumns } from "../quantization/int8-columns.ts";
 import { blocksPerRow, type NBitsLayout, quantizeRows, rowBytes } from "../quantization/matmul-nbits.ts";
 import { repack } from "../quantization/repack.ts";
 import { readEncoded } from "./bitsandbytes.ts";
@@ -121,6 +122,13 @@ function entriesOf({ key, shape, target }: PlannedWeight): Entry[] {
         },
       ];
     }
+    case "int8": {
+      const [N, K] = shape as [number, number];
+      return [
+        { name: `${key}#scales`, dtype: "F32", shape: [N], bytes: 4 * N },
+        { name: `${key}#codes`, dtype: "U8", shape: [K, N], bytes: K * N },
+      ];
+    }
     case "linear":
       return linearEntries(target.form, shape as [number, number]).map((entry) => {
         const codes = entry.role === "codes";
@@ -144,6 +152,7 @@ async function* convert(
 ): AsyncGenerator<number> {
   const { key, shape, slice, target } = weight;
   if (target.kind === "nbits") return yield* convertNBits(handle, checkpoint, weight, target, offsets);
+  if (target.kind === "int8") return yield* convertInt8(handle, checkpoint, weight, offsets);
   if (target.kind === "linear") return yield* convertLinear(handle, checkpoint, weight, target.form, offsets);
   const dtype = target.kind === "inline" ? "float32" : target.dtype;
   const elements = shape.reduce((product, dim) => product * dim, 1);
@@ -172,6 +181,26 @@ async function* convertLinear(
     await writeAll(handle, part.bytes, offsets.get(`${key}#${part.role}`)! + part.at);
     yield part.bytes.byteLength;
   }
+}
+
+/** A row of the weight becomes a column: the codes are written when all are there. */
+async function* convertInt8(
+  handle: FileHandle,
+  checkpoint: Checkpoint,
+  { key, shape, slice }: PlannedWeight,
+  offsets: ReadonlyMap<string, number>,
+): AsyncGenerator<number> {
+  const [N, K] = shape as [number, number];
+  const [codes, scales] = [new Int8Array(N * K), new Float32Array(N)];
+  const rows = Math.max(1, Math.floor(RUN_ELEMENTS / K));
+  for (let row = 0; row < N; row += rows) {
+    const values = await readFloats(checkpoint, slice, row * K, Math.min(N, row + rows) * K);
+    quantizeColumns(values, row, [N, K], codes, scales);
+    yield 0;
+  }
+  await writeAll(handle, new Uint8Array(codes.buffer), offsets.get(`${key}#codes`)!);
+  await writeAll(handle, bytesOf(scales), offsets.get(`${key}#scales`)!);
+  yield codes.byteLength + scales.byteLength;
 }
 
 async function* convertNBits(

@@ -136,6 +136,7 @@ function locate(
     return { kind: "float", dtype: target.dtype, shape, range, byRow };
   }
   if (target.kind === "linear") return locateLinear(key, shape as [number, number], target.form, pack);
+  if (target.kind === "int8") return locateInt8(key, shape as [number, number], target.columns, pack);
   const { bits, block_size } = target;
   const [codes, scales] = [rangeOf(packed(pack, `${key}#codes`)), rangeOf(packed(pack, `${key}#scales`))];
   const [N, K] = shape as [number, number];
@@ -146,6 +147,21 @@ function locate(
     });
   }
   return { kind: "nbits", bits, block_size, shape, codes, scales, byRow };
+}
+
+function locateInt8(
+  key: string,
+  shape: readonly [number, number],
+  columns: number,
+  pack: Checkpoint | undefined,
+): Weight {
+  const [codes, scales] = [rangeOf(packed(pack, `${key}#codes`)), rangeOf(packed(pack, `${key}#scales`))];
+  if (codes.length !== shape[0] * shape[1] || scales.length !== 4 * shape[0])
+    throw new CheckpointError("codes or scales have another length than the weight", {
+      file: codes.file,
+      tensor: key,
+    });
+  return { kind: "int8", shape, codes, scales, columns };
 }
 
 function locateLinear(
@@ -198,5 +214,6 @@ function countBytes(plan: readonly PlannedWeight[], weights: WeightSource): Map<
 function storageName(target: Target): string {
   if (target.kind === "inline") return "float32";
   if (target.kind === "nbits") return `q${target.bits} (block ${target.block_size})`;
+  if (target.kind === "int8") return "int8 (many rows)";
   return target.kind === "linear" ? formName(target.form) : target.dtype;
 }

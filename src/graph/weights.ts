@@ -52,6 +52,17 @@ export interface Bnb4Weight {
   readonly scales: FileRange;
 }
 
+/** For many rows of inputs (encoders): codes int8 [K, N], a scale float32 for each of the N outputs. */
+export interface Int8Weight {
+  readonly kind: "int8";
+  /** [N, K] of the weight that is encoded. */
+  readonly shape: readonly number[];
+  readonly codes: FileRange;
+  readonly scales: FileRange;
+  /** Neighbouring inputs that are rounded with one scale. */
+  readonly columns: number;
+}
+
 /** Small weights (norms) that travel inside the graph. */
 export interface InlineWeight {
   readonly kind: "inline";
@@ -59,7 +70,7 @@ export interface InlineWeight {
   readonly data: Float32Array;
 }
 
-export type Weight = FloatWeight | NBitsWeight | Bnb4Weight | InlineWeight;
+export type Weight = FloatWeight | NBitsWeight | Bnb4Weight | Int8Weight | InlineWeight;
 
 /** Weights by checkpoint key. */
 export type WeightSource = ReadonlyMap<string, Weight>;
@@ -72,6 +83,7 @@ export function fileRanges(weight: Weight): FileRange[] {
     case "float":
       return [weight.range];
     case "bnb4":
+    case "int8":
       return [weight.codes, weight.scales];
     case "nbits":
       return [weight.codes, weight.scales, ...(weight.zeros === undefined ? [] : [weight.zeros])];

@@ -17,7 +17,8 @@ export class GatedMLP extends Module {
     super();
     this.gate_proj = new Linear(hidden_size, intermediate_size);
     this.up_proj = new Linear(hidden_size, intermediate_size);
-    this.down_proj = new Linear(intermediate_size, hidden_size);
+    // Its inputs, products of two layers, have the largest outliers.
+    this.down_proj = new Linear(intermediate_size, hidden_size, { rounding: "columns" });
     this.packedTogether = [[this.gate_proj.weight, this.up_proj.weight]];
     this.#activation = typeof hidden_act === "string" ? activation(hidden_act) : hidden_act;
   }

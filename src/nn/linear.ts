@@ -1,10 +1,31 @@
 import type { Graph, Value } from "../graph/graph.ts";
+import { linearInt8 } from "../graph/ops/int8.ts";
 import { add, blockSums, cast, linear, linearBnb4, linearNBits } from "../graph/ops/math.ts";
 import { gather, gatherNBits, split } from "../graph/ops/shape.ts";
-import type { Bnb4Weight, FileRange, FloatWeight, NBitsWeight, Weight } from "../graph/weights.ts";
+import type {
+  Bnb4Weight,
+  FileRange,
+  FloatWeight,
+  Int8Weight,
+  NBitsWeight,
+  Weight,
+} from "../graph/weights.ts";
 import { inlineWeight } from "./inline.ts";
 import { addLowRank, addLowRankRows } from "./lora.ts";
 import { Module, Parameter } from "./module.ts";
+
+/**
+ * How inputs are rounded to 8 bits: with one scale for each row, with one for each row and some hundred columns where
+ * single inputs are far larger than the rest, or not at all.
+ */
+export type InputRounding = "row" | "columns" | "none";
+
+export interface LinearOptions {
+  readonly bias?: boolean;
+  /** The weight is never quantised. */
+  readonly plain?: boolean;
+  readonly rounding?: InputRounding;
+}
 
 /** A linear layer: x [.., in_features] → [.., out_features]. */
 export class Linear extends Module {
@@ -13,13 +34,16 @@ export class Linear extends Module {
   /** Whether the next graph gets an adapter beside this layer. */
   adapted = false;
 
-  /** `plain`: the weight is never quantised. */
+  /** How an encoder's inputs are rounded in "q8". */
+  readonly rounding: InputRounding;
+
   constructor(
     in_features: number,
     out_features: number,
-    { bias = false, plain = false }: { readonly bias?: boolean; readonly plain?: boolean } = {},
+    { bias = false, plain = false, rounding = "row" }: LinearOptions = {},
   ) {
     super();
+    this.rounding = rounding;
     this.weight = new Parameter([out_features, in_features], { plain });
     this.bias = bias ? new Parameter([out_features]) : undefined;
   }
@@ -98,6 +122,7 @@ export function linearGroup(x: Value, layers: readonly Linear[]): Value[] {
 
 function applyWeight(x: Value, path: string, weight: Weight): Value {
   if (weight.kind === "bnb4") return applyBnb4(x, path, weight);
+  if (weight.kind === "int8") return applyInt8(x, path, weight);
   if (weight.kind !== "nbits") return linear(x, cast(floatValue(x.graph, path, weight), "float32"));
   const { bits, block_size, zeros } = weight;
   const [N, K] = weight.shape as [number, number];
@@ -114,6 +139,16 @@ export function nbitsMatrix(x: Value, path: string, weight: NBitsWeight): Value 
   const { codes, scales } = nbitsValues(x.graph, path, weight, "matrix");
   const [N, K] = weight.shape as [number, number];
   return linearNBits(x, codes, scales, { bits: weight.bits, block_size: weight.block_size, N, K });
+}
+
+function applyInt8(x: Value, path: string, { shape, codes, scales, columns }: Int8Weight): Value {
+  const [N, K] = shape as [number, number];
+  const parts = Array.from({ length: Math.ceil(K / columns) }, (_, i) => {
+    const count = Math.min(columns, K - i * columns);
+    const range = { file: codes.file, offset: codes.offset + i * columns * N, length: count * N };
+    return x.graph.initializer(`${path}.codes.${i}`, "int8", [count, N], range);
+  });
+  return linearInt8(x, parts, x.graph.initializer(`${path}.scales`, "float32", [N], scales));
 }
 
 function applyBnb4(
@@ -136,7 +171,7 @@ export function floatWeight(graph: Graph, { path, weight }: Parameter): Value {
 }
 
 function floatValue(graph: Graph, path: string, weight: Weight): Value {
-  if (weight.kind === "nbits" || weight.kind === "bnb4") graph.fail(`${path}: expected plain numbers`);
+  if (weight.kind !== "float" && weight.kind !== "inline") graph.fail(`${path}: expected plain numbers`);
   if (weight.kind === "float")
     return graph.initializer(path, weight.dtype, weight.shape, weight.range, weight.byRow);
   const { buffer, byteOffset, byteLength } = weight.data;
@@ -176,7 +211,8 @@ function fuse(weights: readonly Weight[]): Weight | undefined {
     const range = joinRanges(same.map((weight) => weight.range));
     return same.length < weights.length || range === undefined ? undefined : { ...first, shape, range };
   }
-  if (first.kind === "inline") return undefined;
+  // 8-bit weights for many rows lie column by column, and gain nothing.
+  if (first.kind === "inline" || first.kind === "int8") return undefined;
   const same = weights.filter((weight): weight is typeof first => alike(weight, first));
   if (same.length < weights.length) return undefined;
   const codes = joinRanges(same.map((weight) => weight.codes));

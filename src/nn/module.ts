@@ -47,6 +47,9 @@ export abstract class Module {
 
   /** Whether the weights of this module lose too much in 4 bits: "q4" then keeps 8. */
   readonly sensitive: boolean = false;
+
+  /** Whether the layers of this module always get many rows, as an encoder's do: "q8" then takes another kernel. */
+  readonly manyRows: boolean = false;
 }
 
 /** Every parameter below `root`, by checkpoint key, in the order of the fields. */

@@ -84,6 +84,17 @@ describe.skipIf(missing)("the real EmbeddingGemma (LAPIDARY_TEST_EMBEDDING)", ()
     }
   });
 
+  it("stays near HF's vectors in 8 bits, which do not depend on the batch", async () => {
+    const small = await SentenceTransformer.from_pretrained(folder, { dtype: "q8" });
+    const all = await small.encode(texts.map(({ prompt, text }) => prompt + text));
+    for (const [i, { prompt, text, embedding }] of texts.entries()) {
+      const alone = numbers(await small.encode(prompt + text));
+      expect(cosine(numbers(all.at(i)!), alone)).toBeGreaterThan(0.99999);
+      expect(cosine(alone, embedding)).toBeGreaterThan(0.998);
+    }
+    await small.dispose();
+  });
+
   it("ranks an answer before other texts", async () => {
     const pipe = await pipeline("sentence-similarity", folder);
     const scores = await pipe("How do I bake bread?", [
