@@ -21,6 +21,7 @@ import type { PipelineModel, PipelineParts } from "./base.ts";
 import { FeatureExtractionPipeline } from "./feature-extraction.ts";
 import { ImageTextToTextPipeline } from "./image-text-to-text.ts";
 import { SentenceSimilarityPipeline } from "./sentence-similarity.ts";
+import { AutomaticSpeechRecognitionPipeline } from "./speech-recognition.ts";
 import { TextClassificationPipeline } from "./text-classification.ts";
 import { TextGenerationPipeline } from "./text-generation.ts";
 import { TokenClassificationPipeline } from "./token-classification.ts";
@@ -36,6 +37,7 @@ export interface PipelineTypes {
   ner: TokenClassificationPipeline;
   "image-text-to-text": ImageTextToTextPipeline;
   "any-to-any": ImageTextToTextPipeline;
+  "automatic-speech-recognition": AutomaticSpeechRecognitionPipeline;
 }
 
 export type PipelineTask = keyof PipelineTypes;
@@ -109,6 +111,10 @@ const TASKS: Readonly<Record<PipelineTask, TaskEntry>> = {
   ner: TOKEN_CLASSIFICATION,
   "image-text-to-text": MEDIA_TO_TEXT,
   "any-to-any": MEDIA_TO_TEXT,
+  "automatic-speech-recognition": {
+    ...MEDIA_TO_TEXT,
+    create: (parts) => new AutomaticSpeechRecognitionPipeline(parts),
+  },
 };
 
 /** HF's other names of two tasks; `pipe.task` is the one that they stand for. */

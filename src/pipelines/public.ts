@@ -12,6 +12,11 @@ export {
 export { type PipelineArguments, type PipelineOptions, type PipelineTask, pipeline } from "./pipeline.ts";
 export { type SentenceSimilarityInput, SentenceSimilarityPipeline } from "./sentence-similarity.ts";
 export {
+  AutomaticSpeechRecognitionPipeline,
+  type SpeechRecognitionOptions,
+  type SpeechRecognitionOutput,
+} from "./speech-recognition.ts";
+export {
   type ClassifiedLabel,
   type TextClassificationOptions,
   TextClassificationPipeline,
