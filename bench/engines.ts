@@ -26,6 +26,10 @@ export async function prepareEngine(
   if (name === "node-llama-cpp") {
     return { script: "node-llama-cpp", setup: { ...common, module: await installNodeLlamaCpp(log) } };
   }
+  if (name === "hf-torch") {
+    const script = path.join(import.meta.dirname, "hf_torch_worker.py");
+    return { script: name, program: [options.python, script], setup: { ...common, module: "" } };
+  }
   const module = await buildLapidary(log);
   const dtype = name === "lapidary-q4" ? "q4" : "auto";
   const engine = name === "onnxruntime-node" ? "node" : "native";

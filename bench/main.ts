@@ -8,7 +8,17 @@ import path from "node:path";
 import { resolveModel } from "../src/checkpoints/resolve.ts";
 import { drawChart } from "./chart.ts";
 import { prepareEngine } from "./engines.ts";
-import { type Field, measureFirstToken, measureMemory, measurePerplexity, measureSpeed } from "./measure.ts";
+import { LlamaTools } from "./llama-bench.ts";
+import { buildLlamaCpp } from "./llama-cpp.ts";
+import {
+  type Field,
+  measureBandwidth,
+  measureFirstStart,
+  measureFirstToken,
+  measureMemory,
+  measurePerplexity,
+  measureSpeed,
+} from "./measure.ts";
 import { type BenchOptions, parseOptions, USAGE } from "./options.ts";
 import { type Row, table } from "./results.ts";
 import { buildEngines, type EngineProcess } from "./workers.ts";
@@ -34,13 +44,16 @@ async function main(): Promise<void> {
 }
 
 async function measureAll(field: Field, options: BenchOptions, machine: string): Promise<void> {
-  if (field.processes.size === 0 && options.llamaBench === undefined) throw new Error("no engine can run");
+  if (field.processes.size === 0 && field.llama === undefined) throw new Error("no engine can run");
 
   const rows: Row[] = [];
+  if (options.metrics.includes("bandwidth")) rows.push(await measureBandwidth(field));
+  if (options.metrics.includes("first_start")) rows.push(...(await measureFirstStart(field)));
   if (options.metrics.includes("first_token")) rows.push(...(await measureFirstToken(field)));
   if (options.metrics.includes("memory")) rows.push(...(await measureMemory(field)));
   rows.unshift(...(await measureSpeed(field)));
-  console.log(table(rows));
+  const { size } = await stat(options.model);
+  console.log(table(rows, size));
 
   if (options.perplexity !== undefined) {
     const text = await readFile(options.perplexity, "utf8");
@@ -59,15 +72,19 @@ async function openField(options: BenchOptions): Promise<Field> {
   const folder = await buildEngines();
   const processes = new Map<string, EngineProcess>();
   const log = (line: string): void => console.error(line);
+  let llama: LlamaTools | undefined;
   for (const name of options.engines) {
-    if (name === "llama-bench") continue;
     try {
+      if (name === "llama-bench") {
+        llama = new LlamaTools(await buildLlamaCpp(log), path.resolve(options.model), options.threads);
+        continue;
+      }
       processes.set(name, await prepareEngine(name, options, log));
     } catch (error) {
       log(`${name} is left out: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
-  return { folder, processes, options, log };
+  return { folder, processes, llama, options, log };
 }
 
 async function describeRun({ model, threads, rounds }: BenchOptions): Promise<string> {

@@ -1,10 +1,14 @@
-import { runLlamaBench } from "./llama-bench.ts";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { memoryBandwidth } from "./bandwidth.ts";
+import type { LlamaTools } from "./llama-bench.ts";
+import type { PeakMemory } from "./memory.ts";
 import type { BenchOptions } from "./options.ts";
 import { FIRST_TOKEN_PROMPT, promptRows } from "./prompts.ts";
 import { type Measure, type Row, summarise, title } from "./results.ts";
 import { type EngineProcess, Worker } from "./workers.ts";
 
-const PREFILL_TOKENS = 500;
 const DECODE_TOKENS = 128;
 /** What the memory is measured over: a long prefill, then decoding. */
 const MEMORY_DEPTH = 500;
@@ -13,16 +17,18 @@ const MEMORY_DEPTH = 500;
 export interface Field {
   readonly folder: string;
   readonly processes: ReadonlyMap<string, EngineProcess>;
+  /** llama.cpp's own tools, where they take part. */
+  readonly llama: LlamaTools | undefined;
   readonly options: BenchOptions;
   readonly log: (line: string) => void;
 }
 
 /** The measures of speed that were asked for. */
-export function speedMeasures({ metrics, depths, batches }: BenchOptions): Measure[] {
+export function speedMeasures({ metrics, prefills, depths, batches }: BenchOptions): Measure[] {
   const unit = "tok/s";
   return batches.flatMap((batch) => [
     ...(metrics.includes("prefill")
-      ? [{ metric: "prefill", depth: 0, batch, tokens: PREFILL_TOKENS, unit }]
+      ? prefills.map((tokens) => ({ metric: "prefill", depth: 0, batch, tokens, unit }))
       : []),
     ...(metrics.includes("decode")
       ? depths.map((depth) => ({ metric: "decode", depth, batch, tokens: DECODE_TOKENS, unit }))
@@ -55,9 +61,47 @@ export async function measureFirstToken(field: Field): Promise<Row[]> {
   const measure: Measure = { metric: "first_token", depth: 0, batch: 1, tokens: 1, unit: "s" };
   field.log(title(measure));
   const time = (name: string): Promise<number> =>
-    Worker.timeFirstToken(field.folder, smallest(field.processes.get(name)!), FIRST_TOKEN_PROMPT);
-  const values = await takeTurns(field, [...field.processes.keys()], time, time);
+    name === LLAMA
+      ? field.llama!.firstToken(FIRST_TOKEN_PROMPT)
+      : Worker.timeFirstToken(field.folder, smallest(field.processes.get(name)!), FIRST_TOKEN_PROMPT);
+  const values = await takeTurns(field, engineNames(field), time, time);
   return [...values].map(([name, list]) => summarise(name, measure, list));
+}
+
+/** The same with nothing prepared: the first start of lapidary's engines on a machine, once. */
+export async function measureFirstStart(field: Field): Promise<Row[]> {
+  const measure: Measure = { metric: "first_start", depth: 0, batch: 1, tokens: 1, unit: "s" };
+  field.log(title(measure));
+  const names = [...field.processes.keys()].filter((name) => name.startsWith("lapidary"));
+  const values = await takeTurns(
+    { ...field, options: { ...field.options, rounds: 1 } },
+    names,
+    async (name) => {
+      const LAPIDARY_CACHE = await mkdtemp(path.join(tmpdir(), "lapidary-first-start-"));
+      const engine = smallest(field.processes.get(name)!);
+      const fresh = { ...engine, env: { ...engine.env, LAPIDARY_CACHE } };
+      return Worker.timeFirstToken(field.folder, fresh, FIRST_TOKEN_PROMPT).finally(() =>
+        rm(LAPIDARY_CACHE, { recursive: true, force: true }),
+      );
+    },
+  );
+  return [...values].map(([name, list]) => summarise(name, measure, list));
+}
+
+/** What decoding can't go beyond. */
+export async function measureBandwidth({ options, log }: Field): Promise<Row> {
+  const measure: Measure = { metric: "bandwidth", depth: 0, batch: 1, tokens: 0, unit: "GB/s" };
+  log(title(measure));
+  const values: number[] = [];
+  for (let round = 0; round < options.rounds; round++)
+    values.push((await memoryBandwidth(options.threads)) / 1e9);
+  return summarise("machine", measure, values);
+}
+
+const LLAMA = "llama-bench";
+
+function engineNames({ processes, llama }: Field): string[] {
+  return [...processes.keys(), ...(llama === undefined ? [] : [LLAMA])];
 }
 
 /** Peak memory of a process that loads the model, reads a prompt and decodes; pages of files apart. */
@@ -72,7 +116,13 @@ export async function measureMemory(field: Field): Promise<Row[]> {
   const file: Measure = { ...anonymous, metric: "memory_file" };
   field.log(title(anonymous));
   const fileValues = new Map<string, number[]>();
-  const values = await takeTurns(field, [...field.processes.keys()], async (name, round) => {
+  const keep = (name: string, peak: PeakMemory | undefined): number => {
+    if (peak === undefined) throw new Error("this system does not tell a process's memory");
+    fileValues.set(name, [...(fileValues.get(name) ?? []), peak.file / 1e6]);
+    return peak.anonymous / 1e6;
+  };
+  const values = await takeTurns(field, engineNames(field), async (name, round) => {
+    if (name === LLAMA) return keep(name, await field.llama!.memory(MEMORY_DEPTH, DECODE_TOKENS));
     const worker = await Worker.start(field.folder, smallest(field.processes.get(name)!));
     try {
       await worker.run({
@@ -80,10 +130,7 @@ export async function measureMemory(field: Field): Promise<Row[]> {
         prompts: promptRows(MEMORY_DEPTH, 1, round),
         steps: DECODE_TOKENS,
       });
-      const peak = worker.peakMemory();
-      if (peak === undefined) throw new Error("this system does not tell a process's memory");
-      fileValues.set(name, [...(fileValues.get(name) ?? []), peak.file / 1e6]);
-      return peak.anonymous / 1e6;
+      return keep(name, worker.peakMemory());
     } finally {
       await worker.close();
     }
@@ -98,8 +145,8 @@ export async function measureMemory(field: Field): Promise<Row[]> {
 export async function measurePerplexity(field: Field, text: string): Promise<Map<string, number>> {
   const values = new Map<string, number>();
   for (const [name, engine] of field.processes) {
-    // The same weights as "lapidary", and no such call in node-llama-cpp's public API.
-    if (name === "onnxruntime-node" || name === "node-llama-cpp") continue;
+    // onnxruntime-node runs the same weights as "lapidary"; the others' programs don't tell.
+    if (!name.startsWith("lapidary")) continue;
     const worker = await Worker.start(field.folder, engine);
     try {
       values.set(name, (await worker.run({ kind: "perplexity", prompts: [], steps: 0, text })).value!);
@@ -118,7 +165,7 @@ interface Runner {
 
 async function startRunners(field: Field): Promise<Map<string, Runner>> {
   const runners = new Map<string, Runner>();
-  const { options, log } = field;
+  const { log } = field;
   for (const [name, engine] of field.processes) {
     try {
       runners.set(name, await startRunner(field.folder, engine));
@@ -126,12 +173,12 @@ async function startRunners(field: Field): Promise<Map<string, Runner>> {
       log(`${name}: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
-  const { llamaBench } = options;
-  if (llamaBench !== undefined && options.engines.includes("llama-bench")) {
-    runners.set("llama-bench", {
+  const { llama } = field;
+  if (llama !== undefined) {
+    runners.set(LLAMA, {
       run: (measure) => {
         if (measure.batch !== 1) throw new Error("llama-bench runs one row");
-        return runLlamaBench(llamaBench, options.model, options.threads, measure);
+        return llama.speed(measure);
       },
       close: () => Promise.resolve(),
     });

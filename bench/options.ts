@@ -9,16 +9,29 @@ export const ENGINES: readonly string[] = [
   "node-llama-cpp",
   "onnxruntime-node",
   "llama-bench",
+  "hf-torch",
 ];
 
+/** Engines that take part only when they are named: one is built for minutes, the other needs a Python of its own. */
+const ON_DEMAND: readonly string[] = ["llama-bench", "hf-torch"];
+
 /** What can be measured. */
-export const METRICS: readonly string[] = ["prefill", "decode", "first_token", "memory"];
+export const METRICS: readonly string[] = [
+  "prefill",
+  "decode",
+  "first_start",
+  "first_token",
+  "memory",
+  "bandwidth",
+];
 
 /** What to run and where the results go. */
 export interface BenchOptions {
   readonly model: string;
   readonly engines: readonly string[];
   readonly metrics: readonly string[];
+  /** Tokens of the prompts that are timed. */
+  readonly prefills: readonly number[];
   /** Tokens before the first decoded one. */
   readonly depths: readonly number[];
   readonly batches: readonly number[];
@@ -27,21 +40,25 @@ export interface BenchOptions {
   readonly json?: string;
   readonly chart?: string;
   readonly perplexity?: string;
-  readonly llamaBench?: string;
+  /** A Python with torch, transformers and gguf. */
+  readonly python: string;
 }
 
 /** The text of --help. */
 export const USAGE: string = `usage: npm run bench -- [options]
 
   --model MODEL       the GGUF that every engine runs, or a package's name (gemma-3-270m, or LAPIDARY_BENCH_MODEL)
-  --engines LIST      of ${ENGINES.join(", ")}; llama-bench needs LLAMA_BENCH, the path of its binary
+  --engines LIST      of ${ENGINES.join(", ")}; without it all but the last two. llama-bench is built
+                      at its first use, from PyPI's llama-cpp-python
   --metrics LIST      of ${METRICS.join(", ")}
-  --depths LIST       tokens before the decoded ones (128,2000)
+  --prefills LIST     tokens of the prompts (128,500,2000)
+  --depths LIST       tokens before the decoded ones (0,2000)
   --batches LIST      rows at a time (1)
   --rounds N          measurements of each; engines take turns (5)
   --threads N         for the engines that take a number (${availableParallelism()})
   --json FILE         write the rows
   --chart FILE        where the SVG goes (bench/results/bench.svg)
+  --python PYTHON     for hf-torch: has torch, transformers and gguf (python3)
   --perplexity FILE   also measure the text's perplexity with lapidary's weights`;
 
 /** Reads the command line; undefined when help was asked for. */
@@ -52,7 +69,9 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
       model: { type: "string", default: process.env.LAPIDARY_BENCH_MODEL ?? "gemma-3-270m" },
       engines: { type: "string" },
       metrics: { type: "string", default: METRICS.join() },
-      depths: { type: "string", default: "128,2000" },
+      prefills: { type: "string", default: "128,500,2000" },
+      depths: { type: "string", default: "0,2000" },
+      python: { type: "string", default: "python3" },
       batches: { type: "string", default: "1" },
       rounds: { type: "string", default: "5" },
       threads: { type: "string", default: String(availableParallelism()) },
@@ -65,20 +84,20 @@ export function parseOptions(args: readonly string[]): BenchOptions | undefined 
   if (values.help === true) return undefined;
   const text = values.perplexity;
   if (text !== undefined && !existsSync(text)) throw new Error(`${text} does not exist`);
-  const llamaBench = process.env.LLAMA_BENCH;
-  const engines = values.engines ?? ENGINES.filter((name) => name !== "llama-bench" || llamaBench).join();
+  const engines = values.engines ?? ENGINES.filter((name) => !ON_DEMAND.includes(name)).join();
   return {
     model: values.model,
     engines: chosen("--engines", engines, ENGINES),
     metrics: chosen("--metrics", values.metrics, METRICS),
-    depths: numbers("--depths", values.depths),
+    prefills: numbers("--prefills", values.prefills),
+    depths: numbers("--depths", values.depths, 0),
     batches: numbers("--batches", values.batches),
     rounds: numbers("--rounds", values.rounds)[0]!,
     threads: numbers("--threads", values.threads)[0]!,
     ...(values.json === undefined ? {} : { json: values.json }),
     ...(values.chart === undefined ? {} : { chart: values.chart }),
     ...(values.perplexity === undefined ? {} : { perplexity: values.perplexity }),
-    ...(llamaBench ? { llamaBench } : {}),
+    python: values.python,
   };
 }
 
@@ -90,11 +109,11 @@ function chosen(option: string, list: string, known: readonly string[]): string[
   return known.filter((name) => names.includes(name));
 }
 
-function numbers(option: string, list: string): number[] {
+function numbers(option: string, list: string, least = 1): number[] {
   return list.split(",").map((text) => {
     const number = Number(text);
-    if (!Number.isInteger(number) || number < 1)
-      throw new Error(`${option}: "${text}" is no positive integer`);
+    if (text.trim() === "" || !Number.isInteger(number) || number < least)
+      throw new Error(`${option}: "${text}" is no whole number from ${least}`);
     return number;
   });
 }

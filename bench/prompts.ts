@@ -4,7 +4,7 @@ const COUNT = 200_000;
 const BOS = 2;
 
 /**
- * Rows of ids that all engines get alike. Each `round` gives other ids, so that an engine that keeps the state of
+ * Rows of ids (at least one: a text has a beginning) that all engines get alike. Each `round` gives other ids, so that an engine that keeps the state of
  * former prompts finds nothing to skip; what the ids are does not change the work.
  */
 export function promptRows(length: number, batch: number, round: number): number[][] {
@@ -16,7 +16,7 @@ export function promptRows(length: number, batch: number, round: number): number
   };
   return Array.from({ length: batch }, () => [
     BOS,
-    ...Array.from({ length: length - 1 }, () => FIRST + (next() % COUNT)),
+    ...Array.from({ length: Math.max(0, length - 1) }, () => FIRST + (next() % COUNT)),
   ]);
 }
 

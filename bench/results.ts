@@ -7,7 +7,7 @@ export interface Row {
   readonly batch: number;
   /** Tokens that the measured part handles, in each row. */
   readonly tokens: number;
-  readonly unit: "tok/s" | "s" | "MB";
+  readonly unit: "tok/s" | "s" | "MB" | "GB/s";
   readonly median: number;
   readonly min: number;
   readonly max: number;
@@ -16,8 +16,8 @@ export interface Row {
 /** What is measured, apart from the engine. */
 export type Measure = Pick<Row, "metric" | "depth" | "batch" | "tokens" | "unit">;
 
-/** The engine that the others are compared with. */
-export const REFERENCE = "node-llama-cpp";
+/** The engines that the others are compared with: the first that took part. */
+const REFERENCES: readonly string[] = ["llama-bench", "node-llama-cpp"];
 
 /** A row from the values of all rounds. */
 export function summarise(engine: string, measure: Measure, values: readonly number[]): Row {
@@ -41,34 +41,54 @@ export function groupByMeasure(rows: readonly Row[]): Row[][] {
 /** What a group of rows shows, in words. */
 export function title({ metric, depth, batch, tokens, unit }: Measure): string {
   const rows = batch === 1 ? "" : `, batch of ${batch}`;
-  const direction = unit === "tok/s" ? "higher is better" : "lower is better";
+  const direction = unit.endsWith("/s") ? "higher is better" : "lower is better";
   const what: Readonly<Record<string, string>> = {
     prefill: `prefill of ${tokens} tokens${rows}`,
     decode: `decode of ${tokens} tokens after ${depth}${rows}`,
+    first_start: "process start to first token, nothing prepared",
     first_token: "process start to first token, everything cached",
+    bandwidth: "memory bandwidth",
     memory: "peak anonymous memory",
     memory_file: "peak file-backed memory",
   };
   return `${what[metric] ?? metric}, ${unit} (${direction})`;
 }
 
+function referenceOf(group: readonly Row[]): Row | undefined {
+  return REFERENCES.flatMap((name) => group.filter(({ engine }) => engine === name))[0];
+}
+
 /** The median as a multiple of the reference engine's. */
 export function ratio(row: Row, group: readonly Row[]): number | undefined {
-  const reference = group.find(({ engine }) => engine === REFERENCE);
+  const reference = referenceOf(group);
   return reference === undefined ? undefined : row.median / reference.median;
 }
 
-/** The rows as text for a terminal. */
-export function table(rows: readonly Row[]): string {
+/**
+ * Decoded tokens as a share of what memory allows that is read at the measured bandwidth, `bytes` (the file's) for each
+ * token; undefined where there is no such limit.
+ */
+function shareOfLimit(row: Row, rows: readonly Row[], bytes: number): number | undefined {
+  const bandwidth = rows.find(({ metric }) => metric === "bandwidth");
+  if (bandwidth === undefined || row.metric !== "decode" || row.batch !== 1) return undefined;
+  return row.median / ((bandwidth.median * 1e9) / bytes);
+}
+
+/** The rows as text for a terminal; `bytes`: size of the file that the engines run. */
+export function table(rows: readonly Row[], bytes: number): string {
   return groupByMeasure(rows)
     .map((group) => {
       const lines = group.map((row) => {
         const multiple = ratio(row, group);
+        const share = shareOfLimit(row, rows, bytes);
         return [
           `  ${row.engine.padEnd(18)}`,
           `${short(row.median).padStart(8)}   ${short(row.min)} to ${short(row.max)}`.padEnd(32),
-          multiple === undefined ? "" : `${multiple.toFixed(2)}x ${REFERENCE}`,
-        ].join("");
+          (multiple === undefined ? "" : `${multiple.toFixed(2)}x ${referenceOf(group)!.engine}`).padEnd(24),
+          share === undefined ? "" : `${(100 * share).toFixed(0)} % of the bandwidth limit`,
+        ]
+          .join("")
+          .trimEnd();
       });
       return [title(group[0]!), ...lines].join("\n");
     })

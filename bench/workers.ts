@@ -11,6 +11,8 @@ import { MemoryWatch, type PeakMemory } from "./memory.ts";
 export interface EngineProcess {
   /** Name of the file in bench/engines. */
   readonly script: string;
+  /** What runs instead: a program and its first arguments. */
+  readonly program?: readonly [string, ...string[]];
   readonly setup: WorkerSetup;
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -45,14 +47,14 @@ export class Worker {
   #stderr = "";
 
   private constructor(folder: string, engine: EngineProcess) {
-    this.#child = spawn(
+    const [program, ...first] = engine.program ?? [
       process.execPath,
-      [path.join(folder, `${engine.script}.js`), JSON.stringify(engine.setup)],
-      {
-        env: { ...process.env, ...engine.env },
-        stdio: ["pipe", "pipe", "pipe"],
-      },
-    );
+      path.join(folder, `${engine.script}.js`),
+    ];
+    this.#child = spawn(program, [...first, JSON.stringify(engine.setup)], {
+      env: { ...process.env, ...engine.env },
+      stdio: ["pipe", "pipe", "pipe"],
+    });
     this.#memory = new MemoryWatch(this.#child.pid);
     this.#child.stderr!.on("data", (chunk: Buffer) => {
       this.#stderr = (this.#stderr + chunk.toString()).slice(-2000);

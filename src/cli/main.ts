@@ -2,10 +2,11 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
 import { HubError, InputError, LapidaryError } from "../errors.ts";
+import type { BenchFlags } from "./bench.ts";
 import type { EmbedFlags } from "./embed.ts";
 import { addGenerationFlags, CHAT_NEW_TOKENS } from "./generation-flags.ts";
 import type { MaskFlags } from "./mask.ts";
-import { addModelFlags, positiveInteger } from "./model-flags.ts";
+import { addModelFlags, countList, numberList, positiveInteger } from "./model-flags.ts";
 import type { SliceFlags } from "./slice.ts";
 
 /** Exit codes: what was typed is wrong, and what happened is. */
@@ -104,6 +105,18 @@ function buildProgram(): Command {
     .action(async (model: string, text: string[], flags: MaskFlags) =>
       (await import("./mask.ts")).mask(model, text.join(" "), flags),
     );
+
+  const bench = program.command("bench").description("time a model on this machine");
+  bench.argument("<model>");
+  addModelFlags(bench, "timed");
+  bench
+    .option("--prefill <lengths>", "prompts to time, in tokens", countList, [128, 500])
+    .option("--depths <lengths>", "tokens before the decoded ones", numberList, [0, 2000])
+    .option("--batches <counts>", "rows at a time", countList, [1])
+    .option("--tokens <count>", "tokens to decode", positiveInteger, 64)
+    .option("--rounds <count>", "measurements of each", positiveInteger, 3)
+    .option("--json", "print one JSON array of measurements")
+    .action(async (model: string, flags: BenchFlags) => (await import("./bench.ts")).bench(model, flags));
 
   const pull = program.command("pull").description("fetch a model without running it");
   pull.argument("<model>");

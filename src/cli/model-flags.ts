@@ -21,8 +21,14 @@ export interface ModelFlags {
   readonly adapter?: string;
 }
 
-/** Adds them; commands that take the model as an argument have no --model, those with "required" no default. */
-export function addModelFlags(command: Command, model: "flag" | "required" | "positional" = "flag"): void {
+/**
+ * Adds them; commands that take the model as an argument have no --model (those that load it are "timed"), those with
+ * "required" no default.
+ */
+export function addModelFlags(
+  command: Command,
+  model: "flag" | "required" | "positional" | "timed" = "flag",
+): void {
   const what = "folder, .gguf file, hub id or package name";
   if (model === "flag") command.option("-m, --model <model>", what, DEFAULT_MODEL);
   if (model === "required") command.requiredOption("-m, --model <model>", what);
@@ -77,6 +83,16 @@ export function positiveInteger(text: string): number {
   if (!Number.isSafeInteger(value) || value <= 0)
     throw new InvalidArgumentError("expected a positive whole number");
   return value;
+}
+
+/** Whole numbers with commas between them. */
+export function numberList(text: string): number[] {
+  return text.split(",").map(wholeNumber);
+}
+
+/** The same from 1. */
+export function countList(text: string): number[] {
+  return text.split(",").map(positiveInteger);
 }
 
 export function wholeNumber(text: string): number {

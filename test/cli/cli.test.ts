@@ -68,6 +68,44 @@ describe("lapidary", () => {
     expect(stdout).not.toMatch(/tok\/s/);
   });
 
+  it("times a model", () => {
+    const flags = [
+      "--prefill",
+      "6,9",
+      "--depths",
+      "0,5",
+      "--batches",
+      "1,2",
+      "--tokens",
+      "3",
+      "--rounds",
+      "2",
+    ];
+    const { stdout, status, stderr } = lapidary(["bench", TINY, ...flags, "--json"]);
+    expect(stderr).toBe("");
+    expect(status).toBe(0);
+    const rows = JSON.parse(stdout) as Record<string, string | number>[];
+    const titles = rows.map(({ metric, depth, batch, tokens, unit }) =>
+      [metric, depth, batch, tokens, unit].join(),
+    );
+    expect(titles).toEqual([
+      "first_token,0,1,1,s",
+      ...[1, 2].flatMap((batch) => [
+        `prefill,0,${batch},6,tok/s`,
+        `prefill,0,${batch},9,tok/s`,
+        `decode,0,${batch},3,tok/s`,
+        `decode,5,${batch},3,tok/s`,
+      ]),
+      "memory,0,1,1,MB",
+    ]);
+    for (const { median, min, max } of rows) {
+      expect(min).toBeGreaterThan(0);
+      expect(median).toBeGreaterThanOrEqual(min as number);
+      expect(max).toBeGreaterThanOrEqual(median as number);
+    }
+    expect(lapidary(["bench", TINY, "--prefill", "5,x"]).status).toBe(2);
+  });
+
   it("guesses ahead without changing the text", () => {
     const text = (...more: string[]): string =>
       lapidary(["run", "--model", TINY, ...GREEDY, ...more, "Hello world"]).stdout;
