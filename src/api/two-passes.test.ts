@@ -93,10 +93,7 @@ describe.skipIf(process.platform === "win32")("two passes over the output layer"
     expect(await generate("1", CALLS)).toEqual(whole);
     // On other processors than those with AVX2, the check at the first use may say no.
     const used = answers.filter((answer) => answer !== undefined);
-    if (used.length > 0) {
-      expect(used.length).toBeGreaterThan(answers.length / 2);
-      expect(Math.max(...used.map(({ ids }) => ids.length))).toBeLessThan(CONFIG.vocab_size / 8);
-    }
+    if (used.length > 0) expect(used.length).toBeGreaterThan(answers.length / 4);
     // A damaged screen is made anew.
     const packs = join(folder, "cache", "packs");
     const screen = (await readdir(packs)).find((name) => name.endsWith(".screen1.safetensors"));

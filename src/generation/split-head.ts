@@ -40,8 +40,13 @@ export interface HeadSessions {
   screen(): Promise<HeadScreen | undefined>;
 }
 
-/** Rows that are scored exactly at most: beyond so many the whole layer is faster. */
-const MOST_ROWS = 8192;
+/**
+ * Rows that are scored exactly at most: beyond so many the whole layer is faster. JavaScript scores a row in 1 to 2 µs,
+ * and the screen leaves 60 to 300 for the largest logit of the 270M, some thousands for the 64 largest.
+ */
+const MOST_ROWS = 2048;
+/** Calls for which a kind of wish goes without the screen, at most, once it has left too many rows again and again. */
+const LONGEST_PAUSE = 64;
 /** Rows of one look-up: as few as suffice. */
 const LOOK_UPS: readonly number[] = [32, 256, 2048];
 /** The k-th largest of so many times k rows is a good guess at the k-th largest of all. */
@@ -59,6 +64,8 @@ export class SplitHead {
   readonly #sessions: HeadSessions;
   readonly #queue = new RunQueue();
   #passes: Promise<TwoPasses | undefined> | undefined;
+  /** By how many tokens are wished for: calls still to be left out, and how many the next time. */
+  readonly #pauses = new Map<number, { left: number; next: number }>();
 
   constructor(sessions: HeadSessions) {
     this.#sessions = sessions;
@@ -81,12 +88,17 @@ export class SplitHead {
     signal: AbortSignal | undefined,
   ): Promise<ScoredTokens | undefined> {
     let result: ScoredTokens | undefined;
+    const pause = this.#pauses.get(wish.count) ?? { left: 0, next: 1 };
+    this.#pauses.set(wish.count, pause);
+    if (pause.left-- > 0) return undefined;
     const task = async (): Promise<void> => {
       this.#passes ??= this.#open(hidden);
       const passes = await this.#passes;
       result = await passes?.select(hidden, wish, signal);
     };
     await this.#queue.run(task, signal);
+    pause.next = result === undefined ? Math.min(2 * pause.next, LONGEST_PAUSE) : 1;
+    pause.left = result === undefined ? pause.next : 0;
     return result;
   }
 

@@ -1,4 +1,4 @@
-import { broadcast, formatShape } from "../dims.ts";
+import { broadcast } from "../dims.ts";
 import { type DType, ONNX_ELEMENT_TYPE } from "../element-types.ts";
 import type { Graph, Value } from "../graph.ts";
 import { reshape } from "./shape.ts";
@@ -118,26 +118,6 @@ export function rmsNorm(x: Value, weight: Value, epsilon: number): Value {
   checkNormWeight(x, weight);
   const attributes = { axis: -1, epsilon: { float: epsilon }, stash_type: 1 };
   return x.graph.emit("SimplifiedLayerNormalization", [x, weight], [x], attributes)[0]!;
-}
-
-/** The sum x + skip and its RMS norm, in one node. */
-export function addRmsNorm(
-  x: Value,
-  skip: Value,
-  weight: Value,
-  epsilon: number,
-): { sum: Value; normed: Value } {
-  checkNormWeight(x, weight);
-  if (formatShape(x.shape) !== formatShape(skip.shape))
-    x.graph.fail(`cannot add ${x} and ${skip} before a norm`);
-  const outputs = x.graph.emit(
-    "SkipSimplifiedLayerNormalization",
-    [x, skip, weight],
-    [x, { dtype: "float32", shape: [] }, { dtype: "float32", shape: [] }, x],
-    { epsilon: { float: epsilon } },
-    { domain: "com.microsoft", outputNames: [undefined, "", "", undefined] },
-  );
-  return { normed: outputs[0]!, sum: outputs[3]! };
 }
 
 /** Layer norm over the last axis: (x - mean) / sqrt(variance + epsilon) · weight + bias, both [last]. */
