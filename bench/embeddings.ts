@@ -2,12 +2,11 @@
  * Texts a second of an embedding model against sentence-transformers (Python), which take turns on the same texts:
  * `npm run bench:embeddings -- --model FOLDER --python PYTHON`
  */
-import { spawn } from "node:child_process";
 import { availableParallelism, cpus } from "node:os";
-import path from "node:path";
-import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import { SentenceTransformer } from "../src/index.ts";
+import { startPython } from "./python-worker.ts";
+import { cosine, median } from "./statistics.ts";
 
 /** Kinds of texts, by the number of sentences in each. */
 const KINDS: Readonly<Record<string, { sentences: number; texts: number }>> = {
@@ -51,41 +50,13 @@ async function lapidary(model: string, dtype: "fp32" | "q8", threads: number): P
 }
 
 async function sentenceTransformers(model: string, python: string, threads: number): Promise<Engine> {
-  const script = path.join(import.meta.dirname, "sentence_transformers_worker.py");
-  const child = spawn(python, [script, model, String(threads)], { stdio: ["pipe", "pipe", "inherit"] });
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const answer = async (): Promise<Record<string, unknown>> => {
-    const line = await lines.next();
-    if (line.done === true) throw new Error(`${python} ended; is sentence-transformers installed there?`);
-    return JSON.parse(line.value) as Record<string, unknown>;
-  };
-  const { ready } = await answer();
+  const script = "sentence_transformers_worker.py";
+  const worker = await startPython(python, script, [model, String(threads)], "sentence-transformers");
   return {
-    name: String(ready),
-    async encode(texts) {
-      child.stdin.write(`${JSON.stringify({ texts })}\n`);
-      return (await answer()) as { seconds: number; first: number[] };
-    },
-    async close() {
-      child.stdin.end();
-    },
+    name: worker.name,
+    encode: async (texts) => (await worker.ask({ texts })) as { seconds: number; first: number[] },
+    close: async () => worker.close(),
   };
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}
-
-function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  let [dot, aa, bb] = [0, 0, 0];
-  for (let i = 0; i < a.length; i++) {
-    dot += a[i]! * b[i]!;
-    aa += a[i]! ** 2;
-    bb += b[i]! ** 2;
-  }
-  return dot / Math.sqrt(aa * bb);
 }
 
 const { values } = parseArgs({
