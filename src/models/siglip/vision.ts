@@ -89,7 +89,7 @@ export class SiglipMLP extends Module {
   constructor({ hidden_size, intermediate_size, hidden_act }: SiglipVisionConfig) {
     super();
     this.fc1 = new Linear(hidden_size, intermediate_size, { bias: true });
-    this.fc2 = new Linear(intermediate_size, hidden_size, { bias: true });
+    this.fc2 = new Linear(intermediate_size, hidden_size, { bias: true, rounding: "columns" });
     this.#activation = activation(hidden_act);
   }
 
@@ -137,6 +137,7 @@ export class SiglipEncoder extends Module {
 
 /** The encoder of images; fields are the checkpoint's below `vision_tower.` (or `vision_model.` on the hub). */
 export class SiglipVisionModule extends Module {
+  override readonly manyRows = true;
   readonly embeddings: SiglipVisionEmbeddings;
   readonly encoder: SiglipEncoder;
   readonly post_layernorm: LayerNorm;

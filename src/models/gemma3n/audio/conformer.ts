@@ -22,7 +22,7 @@ export class Gemma3nAudioConformerFeedForward extends Module {
     const { hidden_size } = config;
     this.pre_layer_norm = new RMSNorm(hidden_size, NORM_EPS);
     this.ffw_layer_1 = new Linear(hidden_size, 4 * hidden_size);
-    this.ffw_layer_2 = new Linear(4 * hidden_size, hidden_size);
+    this.ffw_layer_2 = new Linear(4 * hidden_size, hidden_size, { rounding: "columns" });
     this.post_layer_norm = new RMSNorm(hidden_size, NORM_EPS);
     this.#config = config;
   }

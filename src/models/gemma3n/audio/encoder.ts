@@ -14,6 +14,7 @@ import { type AudioContext, audioContext, BATCH, FRAMES } from "./context.ts";
 import { Gemma3nAudioSubSampleConvProjection } from "./subsample.ts";
 
 export class Gemma3nAudioEncoder extends Module {
+  override readonly manyRows = true;
   readonly subsample_conv_projection: Gemma3nAudioSubSampleConvProjection;
   readonly conformer: readonly Gemma3nAudioConformerBlock[];
 

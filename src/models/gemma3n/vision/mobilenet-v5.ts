@@ -47,6 +47,7 @@ export interface TowerOutput {
 }
 
 export class MobileNetV5Encoder extends Module {
+  override readonly manyRows = true;
   readonly conv_stem: Stem;
   readonly blocks: readonly (readonly Block[])[];
   readonly msfa: FusionAdapter;
