@@ -23,6 +23,7 @@ const CASES: readonly string[] = [
   "../shared/golden/gemma3_mm_classification",
   "../shared/golden/gemma3_bidirectional",
   "../shared/golden/gemma3n_text",
+  "../shared/golden/gemma3n_mm",
   "../shared/golden/tokenizer",
   "../shared/golden/logits_processors",
   "../shared/golden-odd-sizes/gemma1",
