@@ -85,4 +85,11 @@ describe("serialisation", () => {
     expect(text).toContain("FusedMatMul");
     expect(failure(() => serializeOnnx(graph, "/other")).message).toMatch(/lies outside/);
   });
+
+  it("takes graphs of many nodes", () => {
+    const graph = new Graph("test");
+    const x = graph.input("x", "float32", [1]);
+    for (let i = 0; i < 20_000; i++) add(x, x);
+    expect(serializeOnnx(graph, "/").length).toBeGreaterThan(5e5);
+  });
 });

@@ -7,13 +7,13 @@ export class ProtoWriter {
 
   /** int32, int64, bool and enum fields. */
   varint(field: number, value: number | bigint): this {
-    return this.#push(encodeVarint(BigInt(field) << 3n), encodeVarint(BigInt.asUintN(64, BigInt(value))));
+    return this.#push([encodeVarint(BigInt(field) << 3n), encodeVarint(BigInt.asUintN(64, BigInt(value)))]);
   }
 
   float(field: number, value: number): this {
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setFloat32(0, value, true);
-    return this.#push(encodeVarint((BigInt(field) << 3n) | 5n), bytes);
+    return this.#push([encodeVarint((BigInt(field) << 3n) | 5n), bytes]);
   }
 
   string(field: number, value: string): this {
@@ -23,16 +23,16 @@ export class ProtoWriter {
   /** A field as it was read. */
   raw({ field, wire, bytes }: ProtoField): this {
     if (wire === 2) return this.bytes(field, bytes);
-    return this.#push(encodeVarint((BigInt(field) << 3n) | BigInt(wire)), bytes);
+    return this.#push([encodeVarint((BigInt(field) << 3n) | BigInt(wire)), bytes]);
   }
 
   bytes(field: number, value: Uint8Array): this {
-    return this.#push(encodeVarint((BigInt(field) << 3n) | 2n), encodeVarint(BigInt(value.length)), value);
+    return this.#push([encodeVarint((BigInt(field) << 3n) | 2n), encodeVarint(BigInt(value.length)), value]);
   }
 
   message(field: number, value: ProtoWriter): this {
-    this.#push(encodeVarint((BigInt(field) << 3n) | 2n), encodeVarint(BigInt(value.#length)));
-    return this.#push(...value.#chunks);
+    this.#push([encodeVarint((BigInt(field) << 3n) | 2n), encodeVarint(BigInt(value.#length))]);
+    return this.#push(value.#chunks);
   }
 
   finish(): Uint8Array {
@@ -45,7 +45,8 @@ export class ProtoWriter {
     return result;
   }
 
-  #push(...chunks: readonly Uint8Array[]): this {
+  /** A list, not arguments: a graph has more chunks than a call may have arguments. */
+  #push(chunks: readonly Uint8Array[]): this {
     for (const chunk of chunks) {
       this.#chunks.push(chunk);
       this.#length += chunk.length;

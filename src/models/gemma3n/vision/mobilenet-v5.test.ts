@@ -47,6 +47,20 @@ describe.each(Object.entries(TOWERS))("the tower %s", (name, { model_args, strin
   });
 });
 
+describe("the tower in 8 bits", () => {
+  it("stays near", async () => {
+    const path = join(FOLDER, "odd.safetensors");
+    const config = new Gemma3nVisionConfig({ model_args: TOWERS.odd!.model_args });
+    const recorded = await readFloats(path);
+    const got = await runTower(config, path, recorded.get("pixel_values")!, "q8");
+    const [a, b] = [got.get("fused")!.data, recorded.get("fused")!.data];
+    const error = a.reduce((sum, value, i) => sum + (value - b[i]!) ** 2, 0);
+    const total = b.reduce((sum, value) => sum + value ** 2, 0);
+    expect(error).toBeGreaterThan(0);
+    expect(Math.sqrt(error / total)).toBeLessThan(0.2);
+  });
+});
+
 describe("Gemma3nVisionConfig", () => {
   it("has timm's architecture where nothing else is said", () => {
     const { tower, hidden_size } = new Gemma3nVisionConfig({});
@@ -96,11 +110,12 @@ async function runTower(
   config: Gemma3nVisionConfig,
   path: string,
   pixels: Floats,
+  dtype: "fp32" | "q8" = "fp32",
 ): Promise<Map<string, Floats>> {
   const part = new EncoderPart(new Gemma3nVisionTower(config), {
     path,
     reader: { checkpoint: withPointwiseMatrices },
-    weights: { dtype: "fp32", tablesDtype: "fp32" },
+    weights: { dtype, tablesDtype: dtype },
     pack: { folder: packs },
     engine: { engine: await loadEngine({}), device: "cpu" },
   });
