@@ -7,6 +7,9 @@ export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** The largest released Gemma has 62. */
+const MAX_LAYERS = 1024;
+
 /**
  * Reads config.json key by key, checks what it reads and remembers which keys were asked for, so that the unknown
  * ones can be reported. An absent key and null mean the default; without a default the key is required.
@@ -44,6 +47,13 @@ export class ConfigReader {
       "a positive integer",
       (value) => Number.isSafeInteger(value) && (value as number) > 0,
     );
+  }
+
+  /** A number of layers, of each of which something is made before any tensor is looked at. */
+  layerCount(key: string, fallback?: number): number {
+    const count = this.positiveInt(key, fallback);
+    if (count > MAX_LAYERS) this.fail(key, `${count} are too many; at most ${MAX_LAYERS}`);
+    return count;
   }
 
   /** A token id. */

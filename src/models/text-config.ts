@@ -40,7 +40,7 @@ export abstract class TextConfig implements ModelConfig {
     this.architectures = readArchitectures(read);
     this.vocab_size = read.positiveInt("vocab_size", defaults.vocab_size);
     this.hidden_size = read.positiveInt("hidden_size", defaults.hidden_size);
-    this.num_hidden_layers = read.positiveInt("num_hidden_layers", defaults.num_hidden_layers);
+    this.num_hidden_layers = read.layerCount("num_hidden_layers", defaults.num_hidden_layers);
     this.num_attention_heads = read.positiveInt("num_attention_heads", defaults.num_attention_heads);
     this.num_key_value_heads = read.positiveInt("num_key_value_heads", defaults.num_key_value_heads);
     this.head_dim = read.positiveInt("head_dim", 256);

@@ -63,7 +63,7 @@ export class Gemma3nAudioConfig {
     this.conf_attention_context_right = read.id("conf_attention_context_right", 0)!;
     this.conf_attention_logit_cap = read.positiveNumber("conf_attention_logit_cap", 50);
     this.conf_num_attention_heads = read.positiveInt("conf_num_attention_heads", 8);
-    this.conf_num_hidden_layers = read.positiveInt("conf_num_hidden_layers", 12);
+    this.conf_num_hidden_layers = read.layerCount("conf_num_hidden_layers", 12);
     this.conf_conv_kernel_size = read.positiveInt("conf_conv_kernel_size", 5);
     this.conf_reduction_factor = read.positiveInt("conf_reduction_factor", 4);
     this.conf_residual_weight = read.positiveNumber("conf_residual_weight", 0.5);

@@ -134,14 +134,15 @@ function readPerLayer(
 function readSlicedFrom(read: ConfigReader, layers: number): Gemma3nTextConfig["sliced_from"] {
   const given = read.raw("sliced_from");
   if (given === undefined) return null;
-  const { num_hidden_layers, kept } = isJsonObject(given) ? given : {};
+  const whole = new ConfigReader(isJsonObject(given) ? given : {}, "sliced_from");
+  const num_hidden_layers = whole.layerCount("num_hidden_layers");
+  const kept = whole.raw("kept");
   const valid =
-    Number.isSafeInteger(num_hidden_layers) &&
     Array.isArray(kept) &&
     kept.length === layers &&
-    kept.every((layer) => Number.isSafeInteger(layer) && layer >= 0 && layer < Number(num_hidden_layers));
+    kept.every((layer) => Number.isSafeInteger(layer) && layer >= 0 && layer < num_hidden_layers);
   if (!valid) read.fail("sliced_from", `expected the ${layers} layers that were kept`);
-  return { num_hidden_layers: num_hidden_layers as number, kept };
+  return { num_hidden_layers, kept };
 }
 
 /** Every layer that shares must have one of its kind before the sharing begins. */

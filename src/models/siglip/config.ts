@@ -22,7 +22,7 @@ export class SiglipVisionConfig {
     const read: ConfigReader = new ConfigReader(config, prefix);
     this.hidden_size = read.positiveInt("hidden_size", 768);
     this.intermediate_size = read.positiveInt("intermediate_size", 3072);
-    this.num_hidden_layers = read.positiveInt("num_hidden_layers", 12);
+    this.num_hidden_layers = read.layerCount("num_hidden_layers", 12);
     this.num_attention_heads = read.positiveInt("num_attention_heads", 12);
     this.num_channels = read.positiveInt("num_channels", 3);
     this.image_size = readSide(read, "image_size", 224);
