@@ -270,6 +270,12 @@ describe("Gemma3ForConditionalGeneration", () => {
     expect(image_hidden_states).toEqual(features.pooler_output);
     expect((await model.model(inputs)).image_hidden_states).toEqual(features.pooler_output);
   });
+
+  it("says what get_image_features takes", async () => {
+    const unknown = { pixel_values: pixels(1), output_hidden_states: true };
+    await expect(model.get_image_features(unknown)).rejects.toThrow('unknown option "output_hidden_states"');
+    await expect(model.get_image_features(null as never)).rejects.toThrow("pixel_values: expected float32");
+  });
 });
 
 describe("a model with an image encoder", () => {

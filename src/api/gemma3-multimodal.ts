@@ -1,5 +1,6 @@
+import { rejectUnknownOptions } from "../errors.ts";
 import type { Gemma3Config } from "../models/gemma3/multimodal-config.ts";
-import type { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
 import { BaseTextModel } from "./base-model.ts";
 import { CausalLM } from "./causal-lm.ts";
 import { SequenceClassifier } from "./classifiers.ts";
@@ -14,9 +15,10 @@ type PixelInput = Tensor | { readonly pixel_values: Tensor; readonly signal?: Ab
 /** The core of a model that reads images through SigLIP. */
 type ImageCore = TextModelCore<Gemma3Config>;
 
-function imageFeatures({ media }: ImageCore, input: PixelInput): Promise<ImageFeaturesOutput> {
-  const { pixel_values, signal } =
-    "pixel_values" in input ? input : { pixel_values: input, signal: undefined };
+async function imageFeatures({ media }: ImageCore, input: PixelInput): Promise<ImageFeaturesOutput> {
+  if (input instanceof Tensor) return (media as Gemma3Images).features(input);
+  rejectUnknownOptions(input ?? {}, ["pixel_values", "signal"], "get_image_features");
+  const { pixel_values, signal } = input ?? {};
   return (media as Gemma3Images).features(pixel_values, signal);
 }
 
