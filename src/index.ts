@@ -71,6 +71,7 @@ export {
   SentenceTransformer,
   type SentenceTransformerOptions,
 } from "./api/sentence-transformer.ts";
+export { type SiglipVisionInputs, SiglipVisionModel, type SiglipVisionOutput } from "./api/siglip.ts";
 export {
   AutoTokenizer,
   GemmaTokenizer,
