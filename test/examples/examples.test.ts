@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -22,10 +22,10 @@ const SIZES = {
 };
 const LLM = "LLMs generate text through a process known as";
 
-/** Which tiny model each example runs on, and what it must print. */
-const PRINTS: Readonly<
-  Record<string, readonly ["gemma" | "gemma3" | "sentences" | "images", string | RegExp]>
-> = {
+type Model = "gemma" | "gemma3" | "sentences" | "images" | "gemma3n";
+
+/** Which tiny model each example runs on, what it must print, and what it is given after the model. */
+const PRINTS: Readonly<Record<string, readonly [Model, string | RegExp, ...string[]]>> = {
   "cache-fork.ts": ["gemma3", /The four seasons[\s\S]*In spring[\s\S]*The four seasons[\s\S]*In winter/],
   "chat-stream.ts": ["gemma3", /role: 'assistant'/],
   "embeddings.ts": ["sentences", /^\[ \[ -?[\d.]+, -?[\d.]+, -?[\d.]+ \] \]/],
@@ -42,10 +42,36 @@ const PRINTS: Readonly<
   "gemma3-images.ts": ["images", /^\d+ images and crops[\s\S]*Which image is cuter\?/],
   "gemma3-quantized.ts": ["gemma3", /Why is the sky blue\?[\s\S]*int4/],
   "gemma3-text.ts": ["gemma3", "Plants create energy through a process known as"],
+  "gemma3n-command-line.sh": ["gemma3n", /\S/],
+  "gemma3n-image-and-audio.ts": ["gemma3n", /^\d+ tokens with/, "images/shapes.png", "sounds/clip1.wav"],
+  "gemma3n-image-auto-model.ts": ["gemma3n", /What is shown in this image\?\nmodel\n/, "images/alpha.png"],
+  "gemma3n-image-pipeline.ts": [
+    "gemma3n",
+    "<start_of_image> What is shown in this image?",
+    "images/shapes.png",
+  ],
+  "gemma3n-images.ts": [
+    "gemma3n",
+    /Which image is cuter\?\nmodel\n/,
+    "images/shapes.png",
+    "images/noise.png",
+  ],
+  "gemma3n-ko-image-auto-model.ts": ["gemma3n", /이 이미지에 무엇이 보이나요\?\nmodel\n/, "images/alpha.png"],
+  "gemma3n-ko-image-pipeline.ts": ["gemma3n", "이 이미지에 무엇이 보이나요?", "images/shapes.png"],
+  "gemma3n-ko-images.ts": [
+    "gemma3n",
+    /어떤 이미지가 더 귀엽습니까\?\nmodel\n/,
+    "images/shapes.png",
+    "images/noise.png",
+  ],
+  "gemma3n-slice.ts": ["gemma3n", /layers: 10[\s\S]*32[\s\S]*known as/, "32"],
+  "gemma3n-transcription.ts": ["gemma3n", /^\{\s*text: /, "sounds/clip0.wav"],
   "json-output.ts": ["gemma3", /\{ name: .*, population: -?\d+ \}/],
 };
 
 const IMAGES = join(ROOT, "test/fixtures/multimodal/gemma3_mm");
+/** Of images and sounds too: it comes with the checks of others, not with the sources. */
+const GEMMA3N = resolve(ROOT, "../shared/golden/gemma3n_mm");
 
 /** Examples that need a chat template, or are about another model. */
 const CHATS = ["chat-stream.ts", "gemma3-quantized.ts", "json-output.ts", "embeddings.ts"];
@@ -67,15 +93,25 @@ describe.skipIf(process.platform === "win32")("examples", () => {
     expect(readdirSync(EXAMPLES).sort()).toEqual(Object.keys(PRINTS).sort());
   });
 
-  it.each(Object.entries(PRINTS))("%s", (name, [model, printed]) => {
+  const runs = Object.entries(PRINTS);
+  it.each(runs.filter(([, [model]]) => model !== "gemma3n"))("%s", (name, [model, printed]) => {
     const isAboutImages = model === "images";
     const args = isAboutImages ? ["shapes", "wide"].map((image) => join(IMAGES, `images/${image}.png`)) : [];
     const path = isAboutImages ? join(IMAGES, "model") : join(folder, model);
     expect(run(name, path, join(folder, "cache"), args)).toMatch(printed);
   });
 
+  describe.skipIf(!existsSync(GEMMA3N))("of Gemma 3n", () => {
+    it.each(runs.filter(([, [model]]) => model === "gemma3n"))("%s", (name, [, printed, ...given]) => {
+      const args = given.map((each) => (each.includes("/") ? join(GEMMA3N, each) : each));
+      expect(run(name, join(GEMMA3N, "model"), join(folder, "cache"), args)).toMatch(printed);
+    });
+  });
+
   /** Those that a base model can answer, on the real weights where they are at hand. */
-  const base = Object.keys(PRINTS).filter((name) => !CHATS.includes(name) && PRINTS[name]![0] !== "images");
+  const base = Object.keys(PRINTS).filter(
+    (name) => !CHATS.includes(name) && !["images", "gemma3n"].includes(PRINTS[name]![0]),
+  );
   it.skipIf(real === undefined).each(base)("%s on the real 270M", (name) => {
     expect(run(name, real!)).toMatch(PRINTS[name]![1]);
   });
