@@ -84,6 +84,10 @@ describe("slices", () => {
       );
       expect(written.files).toBeGreaterThan(1);
       expect(existsSync(join(out, "model.safetensors.index.json"))).toBe(true);
+      // HF takes no whole number for a float.
+      const config = readFileSync(join(out, "config.json"), "utf8");
+      expect(config).toMatch(/"final_logit_softcapping": \d+\.\d/);
+      expect(config).toMatch(/"activation_sparsity_pattern": \[\s*\d+\.\d/);
       await withModel(out, {}, async (model) => {
         expectClose(await lastLogits(model), logits);
         const kept = 6 - skip_layers!.length;

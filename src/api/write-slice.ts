@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { copyFile, mkdir, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Checkpoint, TensorSlice } from "../checkpoints/checkpoint.ts";
 import { checkRoom } from "../checkpoints/disk.ts";
@@ -10,6 +10,7 @@ import { type TensorToWrite, writeSafetensors } from "../checkpoints/write-safet
 import { ConfigError, InputError } from "../errors.ts";
 import type { JsonObject } from "../models/config-reader.ts";
 import { type SliceOption, sliceConfig } from "../models/gemma3n/slice.ts";
+import { stringifyWithFloats } from "./json-floats.ts";
 import { ModelFiles } from "./model-files.ts";
 import type { PretrainedOptions } from "./options.ts";
 
@@ -58,7 +59,11 @@ export async function writeSlice(
     await mkdir(dirname(folder), { recursive: true });
     await mkdir(temporary);
     await copyOthers(files.path, temporary);
-    await writeFile(join(temporary, "config.json"), `${JSON.stringify(sliced.config, null, 2)}\n`);
+    const text = await readFile(join(files.path, "config.json"), "utf8");
+    await writeFile(
+      join(temporary, "config.json"),
+      `${stringifyWithFloats(text, sliced.config, ["activation_sparsity_pattern"])}\n`,
+    );
     const written = await writeShards(temporary, cut, shardBytes, options);
     await rename(temporary, folder);
     return { folder, layers: sliced.slice.kept.length, ...written };

@@ -13,10 +13,13 @@ export interface SliceFlags extends ModelFlags {
 
 /** `lapidary slice`: writes the smaller model inside a Gemma 3n model. */
 export async function slice(model: string, out: string, flags: SliceFlags): Promise<void> {
+  const abort = new AbortController();
+  process.once("SIGINT", () => abort.abort());
   const bar = progressBar();
   const written = await writeSlice(model, out, sliceOption(flags), {
     ...pretrainedOptions(flags),
     progress_callback: bar.callback,
+    signal: abort.signal,
   }).finally(bar.clear);
   const { folder, layers, bytes, files } = written;
   const text = `${folder}: ${layers} layers, ${(bytes / 1e6).toFixed(1)} MB in ${files} ${files === 1 ? "file" : "files"}\n`;
