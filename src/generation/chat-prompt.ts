@@ -1,5 +1,5 @@
 import type { ChatMessage } from "../processing/chat-template.ts";
-import type { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
 
 /** What a chat needs of a processor to show images and sounds to a model. */
 export interface ChatProcessor {
@@ -40,18 +40,26 @@ export function promptWithMedia(inputs: {
     if (types[i - 1] !== type) {
       const row = next[type] ?? 0;
       next[type] = row + 1;
-      current = fingerprint(media[name] as Tensor, row);
+      current = fingerprint(withoutPadding(media[name] as Tensor, row, media[`${name}_mask`]));
     }
     return current;
   });
   return { prompt, key, media };
 }
 
-/** A number below 0 for one row of a tensor of floats, by its content (FNV-1a over its words, twice 26 bits). */
-function fingerprint(tensor: Tensor, row: number): number {
+/** One row's numbers. Where a mask goes with them, those of its frames up to the last that counts: the rest depends on its neighbours. */
+function withoutPadding(tensor: Tensor, row: number, mask: unknown): Float32Array {
   const size = tensor.size / tensor.dims[0]!;
-  const { buffer, byteOffset } = tensor.data as Float32Array;
-  const words = new Uint32Array(buffer, byteOffset + row * size * 4, size);
+  const numbers = (tensor.data as Float32Array).subarray(row * size, (row + 1) * size);
+  if (!(mask instanceof Tensor)) return numbers;
+  const frames = mask.dims[1]!;
+  const bits = mask.data.subarray(row * frames, (row + 1) * frames) as Uint8Array;
+  return numbers.subarray(0, (bits.lastIndexOf(1) + 1) * (size / frames));
+}
+
+/** A number below 0 for the content of an image or a sound (FNV-1a over its words, twice 26 bits). */
+function fingerprint({ buffer, byteOffset, length }: Float32Array): number {
+  const words = new Uint32Array(buffer, byteOffset, length);
   let [low, high] = [0x811c9dc5, 0x9e3779b9];
   for (const word of words) {
     low = Math.imul(low ^ word, 0x01000193);
