@@ -44,7 +44,10 @@ export class Gemma3nAudio {
     inputs: AudioTowerInputs,
     { subsampled = false, signal }: { readonly subsampled?: boolean; readonly signal?: AbortSignal } = {},
   ): Promise<AudioTowerOutput> {
-    const { features, mask, clips, frames } = this.#check(inputs);
+    this.check(inputs);
+    const features = inputs.input_features.data as Float32Array;
+    const [clips, frames] = inputs.input_features.dims as [number, number];
+    const mask = soundMask(inputs);
     const { steps, tokens } = audioLengths(this.#config, frames);
     const { hidden_size, input_feat_size } = this.#config;
     const size = frames * input_feat_size;
@@ -103,12 +106,8 @@ export class Gemma3nAudio {
     await run.run(signal);
   }
 
-  #check({ input_features, input_features_mask }: AudioTowerInputs): {
-    features: Float32Array;
-    mask: Uint8Array;
-    clips: number;
-    frames: number;
-  } {
+  /** Throws where a feature extractor's output does not fit this model, or its mask the features. */
+  check({ input_features, input_features_mask }: AudioTowerInputs): void {
     const { input_feat_size } = this.#config;
     const [clips, frames, width] = input_features?.dims ?? [];
     const fits = input_features?.type === "float32" && input_features.dims.length === 3;
@@ -125,16 +124,18 @@ export class Gemma3nAudio {
         { option: "input_features_mask" },
       );
     }
-    return {
-      features: input_features.data as Float32Array,
-      mask:
-        mask === undefined
-          ? new Uint8Array(clips * frames).fill(1)
-          : Uint8Array.from(Array.from(mask.data, Number), (bit) => (bit === 0 ? 0 : 1)),
-      clips,
-      frames,
-    };
   }
+}
+
+/** 1 where there is sound, [clips * frames]; without a mask everywhere. */
+function soundMask({ input_features, input_features_mask }: AudioTowerInputs): Uint8Array {
+  if (input_features_mask == null) {
+    const [clips, frames] = input_features.dims as [number, number];
+    return new Uint8Array(clips * frames).fill(1);
+  }
+  return Uint8Array.from(input_features_mask.data as ArrayLike<number | bigint>, (bit) =>
+    Number(bit) === 0 ? 0 : 1,
+  );
 }
 
 /**

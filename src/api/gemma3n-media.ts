@@ -90,6 +90,7 @@ export class Gemma3nMedia implements MediaReader {
 
   #audioFeatures(clips: Tensor, inputs: MediaInputs, outputs: Record<string, Tensor>): Features {
     const { input_features_mask, signal } = inputs;
+    this.audio.check({ input_features: clips, input_features_mask: input_features_mask ?? null });
     const count = this.#config.audio_soft_tokens_per_image;
     return {
       name: "sound",

@@ -153,6 +153,13 @@ describe.skipIf(!existsSync(TINY))("Gemma3nForConditionalGeneration", () => {
       const input = { input_ids: [second], ...images, ...sounds(33), past_key_values: past_key_values! };
       expect(await ids(input)).toEqual(whole);
     }
+    // All of them may be there already.
+    const all = { pixel_values: pixels(1), ...sounds(33) };
+    const { past_key_values } = await model({ input_ids: [second], ...all });
+    const third = [...second, ...LATER];
+    expect(await ids({ input_ids: [third], ...all, past_key_values: past_key_values! })).toEqual(
+      await ids({ input_ids: [third], ...all }),
+    );
   });
 
   it("embeds ids of images and sounds without any, in a prompt and in steps", async () => {
@@ -211,6 +218,16 @@ describe.skipIf(!existsSync(TINY))("Gemma3nForConditionalGeneration", () => {
     );
     await expect(model({ input_ids: [[...SOUND]], ...sounds(400) })).rejects.toThrow(
       /give \d+ vectors a clip, but a prompt has places for 12/,
+    );
+    const { input_features_mask } = sounds(20, 20);
+    await expect(
+      model({ input_ids: [[...SOUND]], input_features: sounds(20).input_features, input_features_mask }),
+    ).rejects.toThrow("input_features_mask: expected [1, 20], as input_features have, got bool [2, 20]");
+    await expect(
+      model.get_image_features({ pixel_values: pixels(1), output_hidden_state: true } as never),
+    ).rejects.toThrow('did you mean "output_hidden_states"?');
+    await expect(model.get_audio_features({ ...sounds(20), sampling_rate: 1 } as never)).rejects.toThrow(
+      'get_audio_features: unknown option "sampling_rate"',
     );
     const grey = new Tensor("float32", new Float32Array(128 * 128), [1, 1, 128, 128]);
     await expect(model({ input_ids: [row], pixel_values: grey })).rejects.toThrow(

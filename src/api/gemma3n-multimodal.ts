@@ -1,3 +1,4 @@
+import { rejectUnknownOptions } from "../errors.ts";
 import type { Gemma3nConfig } from "../models/gemma3n/multimodal-config.ts";
 import { Tensor } from "../tensor.ts";
 import { BaseTextModel } from "./base-model.ts";
@@ -17,12 +18,14 @@ type SoundInput = AudioTowerInputs & { readonly signal?: AbortSignal };
 
 type Core = TextModelCore<Gemma3nConfig>;
 
-function imageFeatures({ media }: Core, input: PixelInput): Promise<VisionTowerOutput> {
+async function imageFeatures({ media }: Core, input: PixelInput): Promise<VisionTowerOutput> {
   const { pixel_values, ...options } = input instanceof Tensor ? { pixel_values: input } : input;
+  rejectUnknownOptions(options, ["output_hidden_states", "signal"], "get_image_features");
   return (media as Gemma3nMedia).images.features(pixel_values, options);
 }
 
-function audioFeatures({ media }: Core, { signal, ...inputs }: SoundInput): Promise<AudioTowerOutput> {
+async function audioFeatures({ media }: Core, { signal, ...inputs }: SoundInput): Promise<AudioTowerOutput> {
+  rejectUnknownOptions(inputs, ["input_features", "input_features_mask"], "get_audio_features");
   return (media as Gemma3nMedia).audio.features(inputs, { subsampled: true, ...(signal && { signal }) });
 }
 

@@ -87,7 +87,8 @@ export async function fillPlaceholders(
   }
   const itemOf = (place: number): number => Math.floor(place / vectorsPerItem);
   const needed = [...new Set(counted.flatMap((place, p) => (place.fresh ? [itemOf(p)] : [])))];
-  const encoded = new Map((await features.encode(needed)).map((data, i) => [needed[i]!, data]));
+  const made = needed.length === 0 ? [] : await features.encode(needed);
+  const encoded = new Map(made.map((data, i) => [needed[i]!, data]));
   const slots = tokens.map((row) => new Array<Float32Array | undefined>(row.length).fill(undefined));
   for (const [p, { r, i, fresh }] of counted.entries()) {
     if (!fresh) continue;
