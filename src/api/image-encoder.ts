@@ -140,8 +140,7 @@ export function checkPixels(pixel_values: unknown, { num_channels, image_size }:
   });
 }
 
-/** float32 [items, ...dims] */
-export function stacked(items: readonly Float32Array[], dims: readonly number[]): Tensor {
+function stacked(items: readonly Float32Array[], dims: readonly number[]): Tensor {
   const size = dims.reduce((product, dim) => product * dim, 1);
   const data = new Float32Array(items.length * size);
   for (const [i, item] of items.entries()) data.set(item, i * size);

@@ -6,38 +6,53 @@ import { float32, RunValues } from "../generation/decoder-model.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { JsonObject } from "../models/config-reader.ts";
 import { SiglipVisionConfig } from "../models/siglip/config.ts";
-import { pixelInput, SiglipVisionModule } from "../models/siglip/vision.ts";
+import { pixelInput, SiglipVisionModelModule } from "../models/siglip/vision.ts";
 import { loadEngine } from "../runtime/engine.ts";
-import type { Session } from "../runtime/session.ts";
-import type { Tensor } from "../tensor.ts";
+import type { HostTensor, Session } from "../runtime/session.ts";
+import { Tensor } from "../tensor.ts";
 import { EncoderPart } from "./encoder-part.ts";
-import { checkPixels, stacked } from "./image-encoder.ts";
+import { checkPixels } from "./image-encoder.ts";
 import { ModelFiles } from "./model-files.ts";
 import { modelOptions, type PretrainedOptions } from "./options.ts";
 import { partBytes } from "./part-tensors.ts";
+import type { ModelMemory } from "./pretrained-decoder.ts";
 import { packOptions } from "./pretrained-model.ts";
+
+const INPUTS: readonly (keyof SiglipVisionInputs)[] = [
+  "pixel_values",
+  "output_hidden_states",
+  "interpolate_pos_encoding",
+  "output_attentions",
+  "signal",
+];
 
 /** What the model takes. */
 export interface SiglipVisionInputs {
   /** float32 [images, channels, height, width], as a processor gives them. */
   readonly pixel_values: Tensor;
   readonly output_hidden_states?: boolean | null;
+  /** Only false: images have the encoder's own size. */
+  readonly interpolate_pos_encoding?: boolean | null;
+  /** Only false: the encoder's attention keeps no weights. */
+  readonly output_attentions?: boolean | null;
   readonly signal?: AbortSignal;
 }
 
 export interface SiglipVisionOutput {
   /** float32 [images, patches, hidden_size], normed. */
   readonly last_hidden_state: Tensor;
-  /** The same for the patches' embeddings and the output of every layer, not normed. */
+  /** float32 [images, hidden_size]: what the pooling head gives, where the configuration has one (`vision_use_head`). */
+  readonly pooler_output?: Tensor;
+  /** As `last_hidden_state`: the patches' embeddings and the output of every layer, not normed. */
   readonly hidden_states?: readonly Tensor[];
 }
 
-/** SigLIP's image encoder by itself: from a file of its own, or out of a Gemma 3 model. There is no pooling head. */
+/** SigLIP's image encoder by itself: from a file of its own, or out of a SigLIP or Gemma 3 model. */
 export class SiglipVisionModel extends Callable<(inputs: SiglipVisionInputs) => Promise<SiglipVisionOutput>> {
   readonly config: SiglipVisionConfig;
-  readonly #encoder: EncoderPart<SiglipVisionModule>;
+  readonly #encoder: EncoderPart<SiglipVisionModelModule>;
 
-  private constructor(config: SiglipVisionConfig, encoder: EncoderPart<SiglipVisionModule>) {
+  private constructor(config: SiglipVisionConfig, encoder: EncoderPart<SiglipVisionModelModule>) {
     super();
     this.config = config;
     this.#encoder = encoder;
@@ -52,7 +67,7 @@ export class SiglipVisionModel extends Callable<(inputs: SiglipVisionInputs) => 
     const [files, engine] = await Promise.all([ModelFiles.find(id, options), loadEngine({ engine: choice })]);
     try {
       const config = visionConfig(options.config ?? (await files.config({ encoders: true })), id);
-      const module = new SiglipVisionModule(config);
+      const module = new SiglipVisionModelModule(config);
       const path = await files.encoderPath();
       const checkpoint = await openCheckpoint(path);
       await checkpoint.close();
@@ -80,64 +95,79 @@ export class SiglipVisionModel extends Callable<(inputs: SiglipVisionInputs) => 
 
   /** One image at a time: attention between all patches takes much memory. */
   async _call(inputs: SiglipVisionInputs): Promise<SiglipVisionOutput> {
-    rejectUnknownOptions(inputs, ["pixel_values", "output_hidden_states", "signal"], "SiglipVisionModel");
+    checkInputs(inputs, this.config);
     const { pixel_values, output_hidden_states, signal } = inputs;
-    checkPixels(pixel_values, this.config);
-    const count = output_hidden_states === true ? this.config.num_hidden_layers + 1 : 0;
-    const session = await this.#encoder.session(count > 0 ? "states" : "image", (module, graph) =>
-      trace(graph, module, this.config, count > 0),
+    const wantsStates = output_hidden_states === true;
+    const session = await this.#encoder.session(wantsStates ? "states" : "image", (module, graph) =>
+      trace(graph, module, this.config, wantsStates),
     );
-    const images: Float32Array[][] = [];
-    for (let i = 0; i < pixel_values.dims[0]!; i++)
-      images.push(await this.#run(session, pixel_values, i, count, signal));
-    const { patches_per_side, hidden_size } = this.config;
-    const tensorOf = (k: number): Tensor =>
-      stacked(
-        images.map((states) => states[k]!),
-        [patches_per_side ** 2, hidden_size],
-      );
-    const states = Array.from({ length: count }, (_, k) => tensorOf(k + 1));
-    return { last_hidden_state: tensorOf(0), ...(count > 0 && { hidden_states: states }) };
+    const { hidden_size, patches_per_side, num_hidden_layers, vision_use_head } = this.config;
+    const images = pixel_values.dims[0]!;
+    const state = (): Tensor => zeros([images, patches_per_side ** 2, hidden_size]);
+    const last_hidden_state = state();
+    const pooled = vision_use_head && { pooler_output: zeros([images, hidden_size]) };
+    const hidden_states = wantsStates ? Array.from({ length: num_hidden_layers + 1 }, state) : [];
+    const outputs = {
+      last_hidden_state,
+      ...pooled,
+      ...Object.fromEntries(hidden_states.map((tensor, k) => [`state.${k}`, tensor])),
+    };
+    for (let i = 0; i < images; i++) await runImage(session, pixel_values, i, outputs, signal);
+    return { last_hidden_state, ...pooled, ...(wantsStates && { hidden_states }) };
   }
 
+  /** Bytes of the encoder's tensors in the checkpoint, and whether they were read. */
+  memory(): Pick<Required<ModelMemory>, "parts"> {
+    const { bytes, loaded } = this.#encoder;
+    return { parts: { vision_encoder: { bytes, loaded } } };
+  }
+
+  /** Releases everything that the engine holds. */
   async dispose(): Promise<void> {
     await this.#encoder.dispose();
   }
+}
 
-  /** The last state of an image, and `count` states before it. */
-  async #run(
-    session: Session,
-    pixel_values: Tensor,
-    index: number,
-    count: number,
-    signal: AbortSignal | undefined,
-  ): Promise<Float32Array[]> {
-    const [images, ...shape] = pixel_values.dims as [number, ...number[]];
-    const size = pixel_values.size / images;
-    const pixels = (pixel_values.data as Float32Array).subarray(index * size, (index + 1) * size);
-    const { patches_per_side, hidden_size } = this.config;
-    const run = new RunValues(session);
-    run.feed("pixel_values", float32(pixels, [1, ...shape]));
-    const states = ["last_hidden_state", ...Array.from({ length: count }, (_, k) => `state.${k}`)].map(
-      (name) => {
-        const state = new Float32Array(patches_per_side ** 2 * hidden_size);
-        run.fetch(name, float32(state, [1, patches_per_side ** 2, hidden_size]));
-        return state;
-      },
-    );
-    await run.run(signal);
-    return states;
-  }
+/** Fills the rows of one image in the outputs, [images, ..] each, by the names that they have in the graph. */
+async function runImage(
+  session: Session,
+  pixel_values: Tensor,
+  index: number,
+  outputs: Readonly<Record<string, Tensor>>,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const run = new RunValues(session);
+  const rowOf = ({ data, dims }: Tensor): HostTensor => {
+    const size = data.length / dims[0]!;
+    const row = (data as Float32Array).subarray(index * size, (index + 1) * size);
+    return float32(row, [1, ...dims.slice(1)]);
+  };
+  run.feed("pixel_values", rowOf(pixel_values));
+  for (const [name, tensor] of Object.entries(outputs)) run.fetch(name, rowOf(tensor));
+  await run.run(signal);
+}
+
+function checkInputs(inputs: SiglipVisionInputs, config: SiglipVisionConfig): void {
+  rejectUnknownOptions(inputs, INPUTS, "SiglipVisionModel");
+  checkPixels(inputs.pixel_values, config);
+  for (const option of ["interpolate_pos_encoding", "output_attentions"] as const)
+    if (inputs[option]) throw new InputError(`${option}: SiglipVisionModel does not do this yet`, { option });
+}
+
+function zeros(dims: readonly number[]): Tensor {
+  const size = dims.reduce((product, dim) => product * dim, 1);
+  return new Tensor("float32", new Float32Array(size), dims);
 }
 
 function trace(
   graph: Graph,
-  module: SiglipVisionModule,
+  module: SiglipVisionModelModule,
   config: SiglipVisionConfig,
   wantsStates: boolean,
 ): void {
   const { hidden, last } = module.forward(pixelInput(graph, config));
   graph.output("last_hidden_state", last);
+  if (module.head !== undefined) graph.output("pooler_output", module.head.forward(last));
   if (wantsStates) for (const [k, state] of hidden.entries()) graph.output(`state.${k}`, state);
 }
 

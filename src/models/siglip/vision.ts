@@ -5,8 +5,8 @@
  */
 import type { Graph, Value } from "../../graph/graph.ts";
 import { multiHeadAttention } from "../../graph/ops/attention.ts";
-import { add } from "../../graph/ops/math.ts";
-import { reshape, transpose } from "../../graph/ops/shape.ts";
+import { add, linear, matmul, scale, softmax } from "../../graph/ops/math.ts";
+import { reshape, split, transpose } from "../../graph/ops/shape.ts";
 import { activation } from "../../nn/activations.ts";
 import { Conv } from "../../nn/conv.ts";
 import { LayerNorm } from "../../nn/layer-norm.ts";
@@ -153,6 +153,72 @@ export class SiglipVisionModule extends Module {
   forward(pixel_values: Value): { readonly hidden: readonly Value[]; readonly last: Value } {
     const hidden = this.encoder.forward(this.embeddings.forward(pixel_values));
     return { hidden, last: this.post_layernorm.forward(hidden.at(-1)!) };
+  }
+}
+
+/** The pooling head: one learned query asks all patches for one vector. */
+export class SiglipMultiheadAttentionPoolingHead extends Module {
+  readonly probe: Parameter;
+  readonly attention: SiglipProbeAttention;
+  readonly layernorm: LayerNorm;
+  readonly mlp: SiglipMLP;
+
+  constructor(config: SiglipVisionConfig) {
+    super();
+    this.probe = new Parameter([1, 1, config.hidden_size], { plain: true });
+    this.attention = new SiglipProbeAttention(config);
+    this.layernorm = new LayerNorm(config.hidden_size, config.layer_norm_eps);
+    this.mlp = new SiglipMLP(config);
+  }
+
+  /** x [batch, patches, hidden_size] → [batch, hidden_size]. */
+  forward(x: Value): Value {
+    const pooled = this.attention.forward(floatWeight(x.graph, this.probe), x);
+    const output = add(pooled, this.mlp.forward(this.layernorm.forward(pooled)));
+    return reshape(output, [x.dim(0), x.dim(-1)]);
+  }
+}
+
+/** Attention of one query to every patch; fields are those of PyTorch's MultiheadAttention. */
+export class SiglipProbeAttention extends Module {
+  /** The matrices of query, key and value, one below the other. */
+  readonly in_proj_weight: Parameter;
+  readonly in_proj_bias: Parameter;
+  readonly out_proj: Linear;
+  readonly #heads: number;
+
+  constructor({ hidden_size, num_attention_heads }: SiglipVisionConfig) {
+    super();
+    this.in_proj_weight = new Parameter([3 * hidden_size, hidden_size], { plain: true });
+    this.in_proj_bias = new Parameter([3 * hidden_size], { plain: true });
+    this.out_proj = new Linear(hidden_size, hidden_size, { bias: true });
+    this.#heads = num_attention_heads;
+  }
+
+  /** probe [1, 1, hidden_size], the same for every image; x [batch, patches, hidden_size] → [batch, 1, hidden_size]. */
+  forward(probe: Value, x: Value): Value {
+    const width = probe.dim(-1) as number;
+    const size = width / this.#heads;
+    const parts = [width, width, width];
+    const weights = split(floatWeight(x.graph, this.in_proj_weight), parts, 0);
+    const biases = split(floatWeight(x.graph, this.in_proj_bias), parts);
+    const [query, key, value] = [probe, x, x].map((input, i) => {
+      const y = add(linear(input, weights[i]!), biases[i]!);
+      return transpose(reshape(y, [...y.shape.slice(0, 2), this.#heads, size]), [0, 2, 1, 3]);
+    }) as [Value, Value, Value];
+    const scores = matmul(scale(query, size ** -0.5), transpose(key, [0, 1, 3, 2]));
+    const heads = matmul(softmax(scores), value); // [batch, heads, 1, size]
+    return this.out_proj.forward(reshape(heads, [x.dim(0), 1, width]));
+  }
+}
+
+/** The encoder as a model of its own, with its pooling head where the configuration has one. */
+export class SiglipVisionModelModule extends SiglipVisionModule {
+  readonly head: SiglipMultiheadAttentionPoolingHead | undefined;
+
+  constructor(config: SiglipVisionConfig) {
+    super(config);
+    this.head = config.vision_use_head ? new SiglipMultiheadAttentionPoolingHead(config) : undefined;
   }
 }
 
