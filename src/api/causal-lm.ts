@@ -16,7 +16,7 @@ import type { DecoderForwardInputs } from "./decoder-forward.ts";
 import { GENERATION } from "./decoder-sessions.ts";
 import { labelTensor } from "./inputs.ts";
 import { causalLoss } from "./losses.ts";
-import type { MediaInputs, MediaReader } from "./media.ts";
+import { type MediaInputs, type MediaReader, refuseMedia } from "./media.ts";
 import { commonOutputs, type ModelOutput, type TextModelCore } from "./pretrained-decoder.ts";
 
 /** What calling a causal language model gives, as HF's CausalLMOutputWithPast. */
@@ -62,17 +62,16 @@ export abstract class CausalLM<Config extends ModelConfig = ModelConfig> extends
   ): Promise<CausalLMGenerateOutput>;
   generate(options: ModelGenerateOptions & { return_dict_in_generate?: false | undefined }): Promise<Tensor>;
   generate(options: ModelGenerateOptions): Promise<Tensor | CausalLMGenerateOutput>;
-  generate(options: ModelGenerateOptions): Promise<Tensor | CausalLMGenerateOutput> {
+  async generate(options: ModelGenerateOptions): Promise<Tensor | CausalLMGenerateOutput> {
     const { generation_config } = this;
     const { max_position_embeddings } = this.config.get_text_config();
     const { decoder, media } = this.core;
+    if (media === undefined) refuseMedia(options, "generate");
     const context = { generation_config, max_position_embeddings };
     // The decoder makes no other caches.
-    return (
-      media === undefined
-        ? generate(decoder, options, context)
-        : generateWithMedia(decoder, options, context, media)
-    ) as Promise<Tensor | CausalLMGenerateOutput>;
+    return (await (media === undefined
+      ? generate(decoder, options, context)
+      : generateWithMedia(decoder, options, context, media))) as Tensor | CausalLMGenerateOutput;
   }
 
   /** What `generate` runs. It lets this model stand as another's `assistant_model`. */

@@ -208,6 +208,14 @@ describe.skipIf(!existsSync(TINY))("Gemma3nForConditionalGeneration", () => {
     );
   });
 
+  it("says that a model for text alone takes no sounds", async () => {
+    const text = await AutoModelForCausalLM.from_pretrained(TINY);
+    const inputs = { input_ids: [[...BEFORE, ...SOUND]], ...sounds(20) };
+    for (const call of [() => text.generate(inputs), () => text(inputs as never)])
+      await expect(call()).rejects.toThrow("input_features: this model was loaded for text alone");
+    await text.dispose();
+  });
+
   it("says what does not fit, with both numbers", async () => {
     const row = [...BEFORE, ...IMAGE];
     await expect(model({ input_ids: [row], pixel_values: pixels(1, 2) })).rejects.toThrow(

@@ -18,6 +18,17 @@ export interface MediaInputs {
   readonly signal?: AbortSignal | null | undefined;
 }
 
+/** Throws where images or sounds come to a model that was loaded for text alone. */
+export function refuseMedia(inputs: object, call: string): void {
+  const names: readonly (keyof MediaInputs)[] = ["pixel_values", "input_features", "input_features_mask"];
+  const option = names.find((name) => (inputs as MediaInputs)[name] != null);
+  if (option === undefined) return;
+  throw new InputError(
+    `${call}: ${option}: this model was loaded for text alone; AutoModelForImageTextToText loads one that takes images and sounds`,
+    { option },
+  );
+}
+
 /** The rows of a call without their padding. */
 export interface MediaRows {
   readonly tokens: readonly (readonly number[])[];

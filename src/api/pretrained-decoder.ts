@@ -25,7 +25,7 @@ import {
 } from "./decoder-forward.ts";
 import { DecoderSessions } from "./decoder-sessions.ts";
 import { idRows } from "./inputs.ts";
-import type { MediaReader } from "./media.ts";
+import { type MediaReader, refuseMedia } from "./media.ts";
 import type { PretrainedOptions } from "./options.ts";
 import { type Head, type LoadedTextModel, loadTextModel, type TextFamily } from "./text-models.ts";
 
@@ -169,6 +169,7 @@ export abstract class PretrainedDecoder<Config extends ModelConfig, Output> exte
     wants: Omit<ForwardWants, "hidden_size">,
   ): Promise<DecoderForwardResult> {
     const { media, decoder } = this.core;
+    if (media === undefined) refuseMedia(inputs, this.constructor.name);
     rejectUnknownOptions(inputs, [...FORWARD_INPUTS, ...(media?.inputNames ?? [])], this.constructor.name);
     const given = Object.fromEntries(Object.entries(inputs).filter(([, value]) => value !== null));
     return forwardDecoder(decoder, given, { ...wants, hidden_size: decoder.hidden_size }, media);

@@ -40,6 +40,11 @@ describe.skipIf(!existsSync(CASE))("automatic-speech-recognition", () => {
     expect(start!.generated_text).toBe(exact!.generated_text);
   });
 
+  it("needs a sound", async () => {
+    await expect(pipe([], short)).rejects.toThrow("at least one sound");
+    await expect(pipe(undefined as never, short)).rejects.toThrow("at least one sound");
+  });
+
   it("refuses models that hear nothing", async () => {
     const deaf = resolve(import.meta.dirname, "../../test/fixtures/multimodal/gemma3_mm/model");
     await expect(pipeline("automatic-speech-recognition", deaf)).rejects.toThrow("takes no audio");

@@ -46,6 +46,8 @@ export class AutomaticSpeechRecognitionPipeline extends Pipeline<SpeechRecogniti
     const { prompt = PROMPT, chunk_length_s, processor_kwargs, ...others } = options;
     const batched = Array.isArray(audio) && typeof audio[0] !== "number";
     const sounds = (batched ? audio : [audio]) as readonly unknown[];
+    if (sounds.length === 0 || sounds[0] === undefined || sounds[0] === null)
+      throw new InputError("automatic-speech-recognition: at least one sound is needed", { option: "audio" });
     const given = {
       ...others,
       return_full_text: false as const,

@@ -39,6 +39,7 @@ describe("Gemma3nAudioConfig", () => {
       "1 bands are too few",
     ],
     [{ conf_attention_context_left: -1 }, "conf_attention_context_left"],
+    [{ conf_attention_chunk_size: 2 ** 30 }, "conf_attention_chunk_size: 1073741824 steps are too many"],
   ])("refuses %j", (config, message) => {
     expect(() => new Gemma3nAudioConfig(config)).toThrow(ConfigError);
     expect(() => new Gemma3nAudioConfig(config)).toThrow(message);

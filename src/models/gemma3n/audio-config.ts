@@ -13,6 +13,9 @@ const KEYS_WITHOUT_EFFECT: readonly string[] = [
   "_name_or_path",
 ];
 
+/** Steps that attention reaches at most, in a block or beside it: masks of the square of it are made. Released: 12 and 13. */
+const MOST_STEPS = 1024;
+
 /** There are two convolutions. */
 const CONVOLUTIONS = 2;
 
@@ -76,6 +79,13 @@ export class Gemma3nAudioConfig {
     const { hidden_size, conf_num_attention_heads: heads } = this;
     if (hidden_size % 2 !== 0 || hidden_size % heads !== 0)
       read.fail("hidden_size", `${hidden_size} must be even and a multiple of ${heads} attention heads`);
+    const reach = [
+      "conf_attention_chunk_size",
+      "conf_attention_context_left",
+      "conf_attention_context_right",
+    ] as const;
+    for (const key of reach)
+      if (this[key] > MOST_STEPS) read.fail(key, `${this[key]} steps are too many; at most ${MOST_STEPS}`);
     if (this.frequencies.some((size) => size < 1))
       read.fail("input_feat_size", `${this.input_feat_size} bands are too few for the two convolutions`);
   }

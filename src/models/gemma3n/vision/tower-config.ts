@@ -34,6 +34,9 @@ const MOBILENETV5_300M: readonly (readonly string[])[] = [
   ["uir_r1_a5_k5_s2_e6_c1280", ...repeat(19, ["mqa_r1_k3_h16_s1_d96_c1280", "uir_r1_a0_k0_s1_e2_c1280"])],
 ];
 
+/** Height and width of the fused map at most: the matrices that resize to it are made before any image comes. Released: 16. */
+const MOST_SIDE = 512;
+
 /** Arguments that only matter in training, or where there is something that is not supported. */
 const WITHOUT_EFFECT = ["drop_rate", "drop_path_rate", "se_from_exp", "layer_scale_init_value"];
 
@@ -105,12 +108,20 @@ function readResolution(read: ConfigReader): readonly [number, number] {
   const given = read.raw("msfa_output_resolution");
   if (!Array.isArray(given)) {
     const side = read.positiveInt("msfa_output_resolution", 16);
-    return [side, side];
+    return readSides(read, [side, side]);
   }
-  const [height, width] = given;
-  const isSide = (side: unknown): boolean => Number.isSafeInteger(side) && (side as number) > 0;
-  if (given.length !== 2 || !isSide(height) || !isSide(width))
-    read.fail("msfa_output_resolution", "expected a size, or a height and a width");
+  return readSides(read, given);
+}
+
+function readSides(read: ConfigReader, sides: readonly unknown[]): readonly [number, number] {
+  const isSide = (side: unknown): side is number =>
+    Number.isSafeInteger(side) && (side as number) > 0 && (side as number) <= MOST_SIDE;
+  const [height, width] = sides;
+  if (sides.length !== 2 || !isSide(height) || !isSide(width))
+    return read.fail(
+      "msfa_output_resolution",
+      `expected a size, or a height and a width, of up to ${MOST_SIDE}`,
+    );
   return [height, width];
 }
 
