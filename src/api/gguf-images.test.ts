@@ -11,10 +11,12 @@ import {
 import type { Checkpoint, TensorSlice } from "../checkpoints/checkpoint.ts";
 import { openCheckpoint } from "../checkpoints/open.ts";
 import { Gemma3Config } from "../models/gemma3/multimodal-config.ts";
+import { RawImage } from "../processing/raw-image.ts";
 import { Tensor } from "../tensor.ts";
 import { AutoModelForCausalLM, AutoModelForImageTextToText } from "./auto.ts";
 import { Gemma3ForCausalLM } from "./gemma3.ts";
 import { Gemma3ForConditionalGeneration } from "./gemma3-multimodal.ts";
+import { AutoProcessor, type Gemma3Processor } from "./processors.ts";
 
 /** The same weights as safetensors. */
 const TINY = resolve(import.meta.dirname, "../../test/fixtures/multimodal/gemma3_mm/model");
@@ -86,6 +88,10 @@ async function tensors(
 
 async function writeText(path: string): Promise<void> {
   const tokens = Array.from({ length: text.vocab_size }, (_, i) => `<token ${i}>`);
+  // Bytes, which every tokenizer must have; the rest are control tokens.
+  const isByte = (id: number): boolean => id >= 10 && id < 266;
+  for (let byte = 0; byte < 256; byte++)
+    tokens[10 + byte] = `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
   tokens[430] = "<start_of_image>";
   tokens[431] = "<end_of_image>";
   tokens[432] = "<image_soft_token>";
@@ -103,6 +109,9 @@ async function writeText(path: string): Promise<void> {
     "gemma3.rope.freq_base": { f32: text.ropeOf("full_attention").rope_theta },
     "gemma3.rope.scaling.type": { string: "linear" },
     "gemma3.rope.scaling.factor": { f32: text.ropeOf("full_attention").factor },
+    "tokenizer.ggml.model": { string: "llama" },
+    "tokenizer.ggml.scores": { array: tokens.map((_, i) => ({ f32: -i })) },
+    "tokenizer.ggml.token_type": { array: tokens.map((_, id) => ({ i32: isByte(id) ? 6 : 3 })) },
     "tokenizer.ggml.tokens": { array: tokens.map((string) => ({ string })) },
   };
   const own = (name: string): boolean => name.startsWith("language_model.");
@@ -130,6 +139,7 @@ async function writeImages(
     "clip.vision.attention.layer_norm_epsilon": { f32: vision.layer_norm_eps },
     "clip.vision.projection_dim": { u32: text.hidden_size },
     "clip.vision.projector.scale_factor": { u32: config.pooling },
+    "clip.vision.image_mean": { array: [{ f32: 0.5 }, { f32: 0.25 }, { f32: 0.125 }] },
     "clip.use_gelu": { bool: 1 },
     ...changes,
   };
@@ -172,6 +182,27 @@ describe("an image encoder beside a GGUF file", () => {
     }
   });
 
+  it("comes with a processor", async () => {
+    for (const path of [join(folder, "naming0"), join(folder, "naming0/model-f32.gguf")]) {
+      const processor = (await AutoProcessor.from_pretrained(path)) as Gemma3Processor;
+      expect(processor.image_seq_length).toBe(config.mm_tokens_per_image);
+      const { size, image_mean, image_std } = processor.image_processor.config;
+      expect(size).toEqual({ height: vision.image_size, width: vision.image_size });
+      expect([image_mean, image_std]).toEqual([
+        [0.5, 0.25, 0.125],
+        [0.5, 0.5, 0.5],
+      ]);
+      const image = new RawImage(new Uint8Array(12), 2, 2, 3);
+      const inputs = await processor("<start_of_image>", image, { add_special_tokens: false });
+      const soft = inputs.input_ids
+        .tolist()
+        .flat()
+        .filter((id) => id === 432n);
+      expect(soft).toHaveLength(config.mm_tokens_per_image);
+      expect(inputs.pixel_values!.dims).toEqual([1, 3, vision.image_size, vision.image_size]);
+    }
+  });
+
   it("is not needed for text alone", async () => {
     const model = await AutoModelForCausalLM.from_pretrained(join(folder, "naming0/model-f32.gguf"));
     expect(model).toBeInstanceOf(Gemma3ForCausalLM);
@@ -184,9 +215,14 @@ describe("an image encoder beside a GGUF file", () => {
     const path = join(place, "model.gguf");
     copyFileSync(join(folder, "naming0/model-f32.gguf"), path);
     const load = (options: object = {}) => AutoModelForImageTextToText.from_pretrained(path, options);
-    await expect(load()).rejects.toThrow(
-      /there is no mmproj file beside it; name the file with the option mmproj/,
-    );
+    for (const failed of [load(), AutoProcessor.from_pretrained(path)])
+      await expect(failed).rejects.toThrow(
+        /there is no mmproj file beside it; name the file with the option mmproj/,
+      );
+    const { image_seq_length } = (await AutoProcessor.from_pretrained(path, {
+      mmproj: join(folder, "naming0/mmproj-model-f32.gguf"),
+    })) as Gemma3Processor;
+    expect(image_seq_length).toBe(config.mm_tokens_per_image);
     const model = await load({ mmproj: join(folder, "naming0/mmproj-model-f32.gguf") });
     await model.dispose();
     for (const name of ["mmproj-a.gguf", "b-mmproj.gguf"])

@@ -2,11 +2,11 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Checkpoint } from "../checkpoints/checkpoint.ts";
 import { configFromGguf } from "../checkpoints/gguf-config.ts";
-import { imageConfigFromGguf } from "../checkpoints/gguf-images.ts";
+import { imageConfigFromGguf, imageProcessorFromGguf } from "../checkpoints/gguf-images.ts";
 import { openCheckpoint } from "../checkpoints/open.ts";
 import { type ResolvedModel, resolveModel } from "../checkpoints/resolve.ts";
 import { expandHome } from "../env.ts";
-import { CheckpointError, ConfigError } from "../errors.ts";
+import { ConfigError, InputError } from "../errors.ts";
 import { isJsonObject, type JsonObject } from "../models/config-reader.ts";
 import type { PretrainedOptions } from "./options.ts";
 
@@ -76,9 +76,9 @@ export class ModelFiles {
     if (found.length === 1) return join(folder, found[0]!);
     const problem =
       found.length === 0 ? "there is no mmproj file beside it" : `there are ${found.join(", ")}`;
-    throw new CheckpointError(
-      `has no image encoder in it, and ${problem}; name the file with the option mmproj`,
-      { file: join(folder, basename(textFile)) },
+    throw new InputError(
+      `${join(folder, basename(textFile))}: has no image encoder in it, and ${problem}; name the file with the option mmproj`,
+      { option: "mmproj" },
     );
   }
 
@@ -93,12 +93,28 @@ export class ModelFiles {
     }
     const checkpoint = await this.checkpoint();
     if (checkpoint.format === "gguf" && encoders) {
-      const images = await openCheckpoint(await this.encoderPath());
-      await images.close();
-      return imageConfigFromGguf(checkpoint, images);
+      return imageConfigFromGguf(checkpoint, await this.#imageHeader());
     }
     if (checkpoint.format === "gguf") return configFromGguf(checkpoint);
     throw new ConfigError(`${this.path}: there is no config.json beside the weights`);
+  }
+
+  /** What the file of an image encoder beside a GGUF file says of its pixels; undefined for other models. */
+  async imageProcessor(): Promise<JsonObject | undefined> {
+    return (await this.#isGguf()) ? imageProcessorFromGguf(await this.#imageHeader()) : undefined;
+  }
+
+  /** Whether there is nothing but GGUF files to learn from. */
+  async #isGguf(): Promise<boolean> {
+    if (this.#isFile) return (await this.checkpoint()).format === "gguf";
+    if ((await this.json("config.json")) !== undefined) return false;
+    return (await readdir(this.path)).some((name) => name.toLowerCase().endsWith(".gguf"));
+  }
+
+  async #imageHeader(): Promise<Checkpoint> {
+    const images = await openCheckpoint(await this.encoderPath());
+    await images.close();
+    return images;
   }
 
   /** A JSON file of the folder, or undefined where there is none. */

@@ -52,6 +52,8 @@ async function preprocessorJson(files: ModelFiles, block: PreprocessorPlace["blo
   const inside = (await files.json("processor_config.json"))?.[block];
   const found = isJsonObject(inside) ? inside : await files.json("preprocessor_config.json");
   if (found !== undefined) return found;
+  const beside = block === "image_processor" ? await files.imageProcessor() : undefined;
+  if (beside !== undefined) return beside;
   throw new ConfigError(
     `${files.path}: there is neither a preprocessor_config.json nor ${block === "image_processor" ? "an" : "a"} ${block} in processor_config.json`,
   );

@@ -76,7 +76,7 @@ async function processorClass(files: ModelFiles): Promise<string> {
     const name = (await files.json(file))?.processor_class;
     if (typeof name === "string") return name;
   }
-  const { model_type } = await files.config();
+  const { model_type } = await files.config({ encoders: true });
   const name = CLASS_OF_MODEL[String(model_type)];
   if (name !== undefined) return name;
   throw new ConfigError(
@@ -124,12 +124,19 @@ async function loadGemma3n(
   });
 }
 
-const IMAGE_OPTIONS: readonly string[] = [...IMAGE_SETTING_NAMES, "backend"];
+const IMAGE_OPTIONS: readonly string[] = [...IMAGE_SETTING_NAMES, "backend", "mmproj"];
 
 function foreignProcessor({ path }: ModelFiles, name: string): ConfigError {
   return new ConfigError(`${path}: ${name} does not take this image processor`, {
     key: "image_processor_type",
   });
+}
+
+/** config.json, or what GGUF files say in its place. */
+async function modelConfig(files: ModelFiles): Promise<JsonObject | undefined> {
+  const config = await files.json("config.json");
+  if (config !== undefined || (await files.imageProcessor()) === undefined) return config;
+  return files.config({ encoders: true });
 }
 
 /** A number of tokens, which processor_config.json has under one name and config.json under another. */
@@ -145,7 +152,7 @@ async function tokensOf(
   };
   return (
     number(await files.json("processor_config.json"), processorKey) ??
-    number(await files.json("config.json"), modelKey)
+    number(await modelConfig(files), modelKey)
   );
 }
 

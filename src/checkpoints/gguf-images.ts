@@ -48,6 +48,24 @@ export function imageConfigFromGguf(text: Checkpoint, images: Checkpoint): Confi
   };
 }
 
+/** The preprocessor_config.json that HF would have: how pixels become numbers for an image encoder's file. */
+export function imageProcessorFromGguf({ metadata }: Checkpoint): Config {
+  const keys = new GgufKeys(metadata, "clip.vision.");
+  const side = keys.size("image_size");
+  const statistic = (key: string): number[] | undefined => {
+    const value = keys.value(key);
+    if (value === undefined) return undefined;
+    if (value instanceof Float32Array || value instanceof Float64Array) return Array.from(value);
+    return keys.fail(key, "expected a list of numbers");
+  };
+  return {
+    image_processor_type: "Gemma3ImageProcessor",
+    size: { height: side, width: side },
+    image_mean: statistic("image_mean"),
+    image_std: statistic("image_std"),
+  };
+}
+
 /** Ids of the tokens around and in an image, by their texts; a vocabulary without them leaves the usual ids. */
 function imageTokens({ metadata }: Checkpoint): Config {
   const tokens: MetadataValue | MetadataArray | undefined = metadata.get("tokenizer.ggml.tokens");

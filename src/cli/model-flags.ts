@@ -19,6 +19,7 @@ export interface ModelFlags {
   readonly cacheDir?: string;
   readonly offline?: boolean;
   readonly adapter?: string;
+  readonly mmproj?: string;
 }
 
 /**
@@ -44,7 +45,8 @@ export function addModelFlags(
         "cpu, cuda or webgpu; 0 is the first accelerator, or the processor where there is none",
       )
       .option("--threads <count>", "threads of the processor", positiveInteger)
-      .option("--adapter <path>", "a LoRA adapter, folder or hub id, to merge into the weights");
+      .option("--adapter <path>", "a LoRA adapter, folder or hub id, to merge into the weights")
+      .option("--mmproj <file>", "the image encoder of a .gguf file, where it is not alone beside it");
   }
   command
     .option("--revision <revision>", "branch, tag or commit of a hub repository")
@@ -64,6 +66,7 @@ export function pretrainedOptions(flags: ModelFlags): PretrainedOptions {
     ...(flags.source === undefined ? {} : { source: flags.source }),
     ...(flags.cacheDir === undefined ? {} : { cache_dir: flags.cacheDir }),
     ...(flags.adapter === undefined ? {} : { adapter: flags.adapter }),
+    ...(flags.mmproj === undefined ? {} : { mmproj: flags.mmproj }),
     ...(flags.offline === true ? { local_files_only: true } : {}),
   };
 }

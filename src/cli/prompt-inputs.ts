@@ -62,8 +62,9 @@ export async function loadWidestEncoder(
   try {
     return await loadEncoder(id, options, true);
   } catch (error) {
-    // Of a model for text alone, or without the files of a processor.
-    if (!(error instanceof InputError) && !(error instanceof ConfigError)) throw error;
+    // An InputError is that of a model for text alone; the files of a processor may be missing, or damaged.
+    if (error instanceof ConfigError) process.stderr.write(`text alone: ${error.message}\n`);
+    else if (!(error instanceof InputError)) throw error;
     return loadEncoder(id, options, false);
   }
 }

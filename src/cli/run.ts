@@ -129,7 +129,7 @@ export async function loadAssistant(
   signal: AbortSignal,
 ): Promise<CausalLM | undefined> {
   if (flags.assistant === undefined) return undefined;
-  const { revision: _revision, file: _file, adapter: _adapter, ...own } = flags;
+  const { revision: _revision, file: _file, adapter: _adapter, mmproj: _mmproj, ...own } = flags;
   return loadOnDevice(flags.assistant, await loadingOptions(flags.assistant, own, signal), own);
 }
 
