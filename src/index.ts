@@ -127,6 +127,7 @@ export type {
 export type { ImageSource, LoadImageOptions } from "./processing/image-source.ts";
 export { Processor } from "./processing/processor.ts";
 export type {
+  PendingEncoding,
   ProcessorArrays,
   ProcessorAudio,
   ProcessorCall,

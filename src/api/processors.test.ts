@@ -177,6 +177,15 @@ describe("apply_chat_template", () => {
     expect(ids).toEqual(first.input_ids);
   });
 
+  it("can be sent to a device before it is awaited, as HF's pages write it", async () => {
+    const options = { tokenize: true, return_dict: true } as const;
+    const messages = chat({ type: "image", path: shapes });
+    const sent = await processor.apply_chat_template(messages, options).to("cpu");
+    expect(sent).toEqual(await processor.apply_chat_template(messages, options));
+    const failing = processor.apply_chat_template(chat({ type: "image", path: "nowhere.png" }), options);
+    await expect(failing.to("cpu")).rejects.toThrow("no such image file");
+  });
+
   it("takes several chats, with options of the call", async () => {
     const image = { type: "image", path: wide };
     const chats = [chat(), chat(image, image)];

@@ -18,6 +18,9 @@ export class ProcessorEncoding extends BatchEncoding {
   declare readonly input_features_mask?: Tensor;
 }
 
+/** What is awaited, and HF's `.to(device)` on it: `await processor.apply_chat_template(…).to(model.device)`. */
+export type PendingEncoding = Promise<ProcessorEncoding> & { to(device: string): Promise<ProcessorEncoding> };
+
 /** The same with ids as arrays, for return_tensor: false. */
 export interface ProcessorArrays extends BatchArrayEncoding {
   token_type_ids?: number[][];

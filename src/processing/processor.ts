@@ -8,6 +8,7 @@ import type { MediaFeatures, MediaPart } from "./media-part.ts";
 import { checkSoftTokens, type MediaRows, replaceEach } from "./media-rows.ts";
 import { type ProcessorArguments, readArguments } from "./processor-arguments.ts";
 import {
+  type PendingEncoding,
   type ProcessorArrays,
   type ProcessorCall,
   type ProcessorChatOptions,
@@ -74,7 +75,7 @@ export abstract class Processor extends Callable<ProcessorCall> {
   apply_chat_template(
     messages: Chat | readonly Chat[],
     options: ProcessorChatOptions & { tokenize: true; return_dict: true },
-  ): Promise<ProcessorEncoding>;
+  ): PendingEncoding;
   apply_chat_template(
     messages: Chat | readonly Chat[],
     options: ProcessorChatOptions & { tokenize: true },
@@ -89,9 +90,13 @@ export abstract class Processor extends Callable<ProcessorCall> {
       this.tokenizer.apply_chat_template(withoutSources(chat), { ...template, tokenize: false }),
     );
     if (options.tokenize !== true) return batched ? texts : texts[0]!;
-    return this.#encodeChats(chats, texts, call).then((encoding) =>
-      options.return_dict === true ? encoding : encoding.input_ids,
-    );
+    const encoding = this.#encodeChats(chats, texts, call);
+    if (options.return_dict !== true) return encoding.then(({ input_ids }) => input_ids);
+    const to = async (device: string): Promise<unknown> => {
+      const arrived = await encoding;
+      return arrived instanceof ProcessorEncoding ? arrived.to(device) : arrived;
+    };
+    return Object.assign(encoding, { to });
   }
 
   async #encodeChats(
