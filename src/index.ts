@@ -19,6 +19,16 @@ export {
 export { type BaseModelOutput, BaseTextModel } from "./api/base-model.ts";
 export { CausalLM, type CausalLMOutput } from "./api/causal-lm.ts";
 export { type ClassifierOutput, SequenceClassifier, TokenClassifier } from "./api/classifiers.ts";
+export {
+  Gemma3Config,
+  Gemma3nAudioConfig,
+  Gemma3nConfig,
+  Gemma3nTextConfig,
+  Gemma3nVisionConfig,
+  Gemma3TextConfig,
+  GemmaConfig,
+  SiglipVisionConfig,
+} from "./api/configs.ts";
 export type { DecoderForwardInputs } from "./api/decoder-forward.ts";
 export {
   AutoFeatureExtractor,
@@ -91,15 +101,7 @@ export {
 } from "./errors.ts";
 export type { IdsInput } from "./generation/prompt.ts";
 export * from "./generation/public.ts";
-export { GemmaConfig } from "./models/gemma/config.ts";
-export { Gemma3TextConfig } from "./models/gemma3/config.ts";
-export { Gemma3Config } from "./models/gemma3/multimodal-config.ts";
-export { Gemma3nAudioConfig } from "./models/gemma3n/audio-config.ts";
-export { Gemma3nTextConfig } from "./models/gemma3n/config.ts";
-export { Gemma3nConfig } from "./models/gemma3n/multimodal-config.ts";
 export type { SliceOption, SliceOptions } from "./models/gemma3n/slice.ts";
-export { Gemma3nVisionConfig } from "./models/gemma3n/vision-config.ts";
-export { SiglipVisionConfig } from "./models/siglip/config.ts";
 export * from "./pipelines/public.ts";
 export type { AudioSource, LoadAudioOptions, ReadAudioOptions } from "./processing/audio/audio-source.ts";
 export { type AudioChunk, chunkAudio } from "./processing/audio/chunks.ts";

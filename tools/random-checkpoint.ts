@@ -7,6 +7,7 @@
 import { cp, mkdir, readdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { parseArgs } from "node:util";
+import { stringifyWithFloats } from "../src/api/json-floats.ts";
 import { type TensorToWrite, writeSafetensors } from "../src/checkpoints/write-safetensors.ts";
 import { GemmaRMSNorm } from "../src/nn/gemma-rms-norm.ts";
 import { Embedding } from "../src/nn/linear.ts";
@@ -39,7 +40,7 @@ if (preset === undefined || out === undefined) {
 await mkdir(out, { recursive: true });
 const { config, modules, files } = preset();
 for (const [file, content] of Object.entries({ "config.json": config, ...files }))
-  await writeFile(path.join(out, file), `${JSON.stringify(content, null, 2)}\n`);
+  await writeFile(path.join(out, file), stringifyWithFloats("{}", content, ["activation_sparsity_pattern"]));
 if (values.tokenizer !== undefined) await copyTokenizer(values.tokenizer, out);
 await writeShards(
   out,

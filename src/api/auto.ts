@@ -95,9 +95,14 @@ export function configOf(config: JsonObject, id: string): AnyConfig {
 export class AutoConfig {
   static async from_pretrained(id: string, options: PretrainedOptions = {}): Promise<AnyConfig> {
     checkPretrainedOptions(options, "AutoConfig.from_pretrained");
-    const json = await readConfig(id, options, { weights: false });
-    return configOf(options.slice == null ? json : sliceConfig(json, options.slice).config, id);
+    return configOf(await configJson(id, options), id);
   }
+}
+
+/** A model's configuration as JSON, of the slice that was asked for; no weights are fetched. */
+export async function configJson(id: string, options: PretrainedOptions): Promise<JsonObject> {
+  const json = await readConfig(id, options, { weights: false });
+  return options.slice == null ? json : sliceConfig(json, options.slice).config;
 }
 
 async function readConfig(
