@@ -215,8 +215,8 @@ describe("an image encoder beside a GGUF file", () => {
     const path = join(place, "model.gguf");
     copyFileSync(join(folder, "naming0/model-f32.gguf"), path);
     const load = (options: object = {}) => AutoModelForImageTextToText.from_pretrained(path, options);
-    for (const failed of [load(), AutoProcessor.from_pretrained(path)])
-      await expect(failed).rejects.toThrow(
+    for (const fails of [load, () => AutoProcessor.from_pretrained(path)])
+      await expect(fails()).rejects.toThrow(
         /there is no mmproj file beside it; name the file with the option mmproj/,
       );
     const { image_seq_length } = (await AutoProcessor.from_pretrained(path, {
