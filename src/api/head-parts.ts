@@ -15,7 +15,7 @@ import type { Session } from "../runtime/session.ts";
 import type { DecoderParts, DecoderSessions, EngineOptions } from "./decoder-sessions.ts";
 import { createPreparedSession, preparable } from "./prepared-session.ts";
 
-/** "0": all logits are computed for every token. */
+/** "1": tokens are chosen in two passes; without it all logits are computed for every token. */
 const TWO_PASS_VARIABLE = "LAPIDARY_TWO_PASS";
 
 /** The sessions of a split head. */
@@ -63,7 +63,7 @@ export class HeadParts implements HeadSessions {
     // Small output layers are as fast whole.
     const worthwhile = preparable(options.engine, options.device, weight.codes.length);
     if (!suits || !worthwhile) return undefined;
-    if (pack === undefined || process.env[TWO_PASS_VARIABLE] === "0") return undefined;
+    if (pack === undefined || process.env[TWO_PASS_VARIABLE] !== "1") return undefined;
     return new HeadParts(sessions, module, table, weight, pack, options);
   }
 
