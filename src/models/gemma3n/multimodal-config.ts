@@ -1,22 +1,12 @@
 import { ConfigReader, type JsonObject } from "../config-reader.ts";
-import {
-  type LabelConfig,
-  type ModelConfig,
-  type ProblemType,
-  readArchitectures,
-  readEos,
-  readLabels,
-  type TokenIds,
-} from "../text-config.ts";
+import { MultimodalConfig, partConfig } from "../multimodal-config.ts";
 import { Gemma3nAudioConfig } from "./audio-config.ts";
 import { Gemma3nTextConfig } from "./config.ts";
 import { Gemma3nVisionConfig } from "./vision-config.ts";
 
 /** Configuration of Gemma 3n: a text model, a vision tower, an audio encoder, and how they are joined. Defaults are HF's. */
-export class Gemma3nConfig implements ModelConfig {
+export class Gemma3nConfig extends MultimodalConfig<Gemma3nTextConfig> {
   readonly model_type = "gemma3n";
-  readonly architectures: readonly string[];
-  readonly text_config: Gemma3nTextConfig;
   readonly vision_config: Gemma3nVisionConfig;
   readonly audio_config: Gemma3nAudioConfig;
   /** Vectors that an image takes in a text. */
@@ -31,24 +21,14 @@ export class Gemma3nConfig implements ModelConfig {
   readonly boa_token_id: number;
   readonly eoa_token_id: number;
   readonly audio_token_id: number;
-  readonly tie_word_embeddings: boolean;
-  readonly bos_token_id: number | null;
-  readonly eos_token_id: TokenIds;
-  readonly pad_token_id: number | null;
-  readonly id2label: LabelConfig["id2label"];
-  readonly label2id: LabelConfig["label2id"];
-  readonly num_labels: number;
-  readonly problem_type: ProblemType | null;
-  readonly token_classification_bias: boolean;
   readonly unknown_keys: readonly string[];
 
   /** From config.json's contents; the parts' configurations may be instances. */
   constructor(config: JsonObject = {}) {
     const read: ConfigReader = new ConfigReader(config);
-    this.architectures = readArchitectures(read);
-    this.text_config = part(read, "text_config", Gemma3nTextConfig);
-    this.vision_config = part(read, "vision_config", Gemma3nVisionConfig);
-    this.audio_config = part(read, "audio_config", Gemma3nAudioConfig);
+    super(read, partConfig(read, "text_config", Gemma3nTextConfig));
+    this.vision_config = partConfig(read, "vision_config", Gemma3nVisionConfig);
+    this.audio_config = partConfig(read, "audio_config", Gemma3nAudioConfig);
     this.vision_soft_tokens_per_image = read.positiveInt("vision_soft_tokens_per_image", 256);
     this.audio_soft_tokens_per_image = read.positiveInt("audio_soft_tokens_per_image", 188);
     this.boi_token_id = read.id("boi_token_id", 255_999)!;
@@ -57,23 +37,8 @@ export class Gemma3nConfig implements ModelConfig {
     this.boa_token_id = read.id("boa_token_id", 256_000)!;
     this.eoa_token_id = read.id("eoa_token_id", 262_272)!;
     this.audio_token_id = read.id("audio_token_id", 262_273)!;
-    this.tie_word_embeddings = read.boolean("tie_word_embeddings", true);
-    this.bos_token_id = read.id("bos_token_id", this.text_config.bos_token_id);
-    this.eos_token_id = readEos(read, this.text_config.eos_token_id);
-    this.pad_token_id = read.id("pad_token_id", this.text_config.pad_token_id);
-    const labels = readLabels(read);
-    this.id2label = labels.id2label;
-    this.label2id = labels.label2id;
-    this.num_labels = labels.num_labels;
-    this.problem_type = labels.problem_type;
-    this.token_classification_bias = labels.token_classification_bias;
-    for (const key of KEYS_WITHOUT_EFFECT) read.raw(key);
     this.unknown_keys = read.unknownKeys();
     this.#check(read);
-  }
-
-  get_text_config(): Gemma3nTextConfig {
-    return this.text_config;
   }
 
   #check(read: ConfigReader): void {
@@ -97,20 +62,3 @@ export class Gemma3nConfig implements ModelConfig {
       read.fail("audio_config.vocab_size", `its ids end at ${last}, the text model's at ${vocab_size}`);
   }
 }
-
-function part<Config>(read: ConfigReader, key: string, Type: new (json?: JsonObject) => Config): Config {
-  const given = read.raw(key);
-  if (given instanceof Type) return given;
-  return new Type(given as JsonObject | undefined);
-}
-
-const KEYS_WITHOUT_EFFECT: readonly string[] = [
-  "model_type",
-  "transformers_version",
-  "torch_dtype",
-  "dtype",
-  "initializer_range",
-  "use_cache",
-  "_name_or_path",
-  "quantization_config",
-];
